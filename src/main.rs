@@ -1,0 +1,2 @@
+//! The `ade` binary: wires the command line to the library.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Config packages: reading, validating and hashing them.
