@@ -3,3 +3,4 @@
 //! One concern per module; dependencies point downwards only: `cli` → `job` → `packages`, `sandbox`, `events`.
 
 pub mod packages;
+pub mod sandbox;
