@@ -14,5 +14,5 @@ pub mod spec;
 
 pub use limits::{Caps, LimitError, Limits, Requested};
 pub use outcome::{Failure, FailureKind, Fault, Outcome};
-pub use session::{InputFile, Notice, Report, Request, Source, Timings, remove, run};
+pub use session::{InputFile, Notice, Report, Request, Source, Timings, probe, remove, run};
 pub use spec::{ContainerSpec, label};

@@ -69,6 +69,8 @@ kinds! {
     PackageInvalid = "package_invalid", Request;
     /// The package is over a cap.
     PackageTooLarge = "package_too_large", Request;
+    /// The package needs dependencies that cannot be had.
+    DependencyUnavailable = "dependency_unavailable", Request;
     /// A limit was asked for that the instance does not give.
     LimitInvalid = "limit_invalid", Request;
     /// An input does not exist, cannot be read, or changed while it was read.
@@ -96,7 +98,7 @@ kinds! {
     /// No input has any cell with a value.
     InputNoData = "input_no_data", Request;
     /// The runner itself failed, or ended without a completion record.
-    RunnerCrashed = "runner_crashed", Environment;
+    RunnerCrashed = "runner_crashed", Job;
     /// The base image is not there.
     ImageMissing = "image_missing", Environment;
     /// The asked-for OCI runtime is not there.

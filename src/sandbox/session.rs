@@ -176,6 +176,34 @@ pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
     ))
 }
 
+/// Starts a container, waits until its supervisor is ready, and removes it: whether jobs can run here at all.
+///
+/// # Errors
+/// Why it did not come up.
+pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<Ready, Failure> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
+    docker.create_container(Some(options), spec::container(spec)).await.map_err(refused)?;
+    let ready = async {
+        let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
+        let attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
+        docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)?;
+        let mut wire = Wire::new(attached.output);
+        let (_keep, mut never) = watch::channel(false);
+        wait_until_ready(&mut wire, &mut never).await.map_err(|why| {
+            let why = match why {
+                NotReady::Broken(error) => error.to_string(),
+                NotReady::Silent => format!("it was not ready within {} s", START_BUDGET.as_secs()),
+                NotReady::Ended | NotReady::Cancelled => format!("it ended at once: {}", plain(&wire.stderr_tail(), 600)),
+            };
+            Failure::new(FailureKind::RunnerCrashed, format!("a test container did not come up: {why}"))
+        })
+    }
+    .await;
+    remove(docker, name).await?;
+    ready
+}
+
 async fn conduct(
     docker: &Docker, request: Request<'_>, mut cancel: watch::Receiver<bool>, notices: &mpsc::Sender<Notice>, created: Instant,
 ) -> Result<Report, Failure> {
