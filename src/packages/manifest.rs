@@ -1,6 +1,7 @@
 //! The manifest of a package, `ade.manifest/v1.0`, as the engine uses it. Only [`validate`](super::validate()) makes one,
 //! so that every rule in `docs/developers/manifest.md` holds for it.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -102,20 +103,23 @@ impl fmt::Debug for Env {
 }
 
 /// `engine.defaults`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Defaults {
     /// Longest run, in milliseconds, at least 1,000; see [`Manifest::limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Most memory, in MiB, at least 64; see [`Manifest::limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u64>,
     /// Whether scripts ask for the network while a job runs. Policy decides whether they get it.
     pub runtime_network_access: bool,
     /// Least score that maps a column to a field, at least 0; the pipeline has its own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mapping_score_threshold: Option<f64>,
 }
 
 /// `engine.writer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Writer {
     /// How much of a table scripts see at a time.
     pub mode: WriterMode,
@@ -139,7 +143,8 @@ impl Default for Writer {
 }
 
 /// `engine.writer.mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WriterMode {
     /// Large tables come in batches.
     RowStreaming,

@@ -73,10 +73,7 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         ulimits: Some(vec![
             ulimit("core", 0),
             ulimit("fsize", signed(limits.scratch_mb * MIB)),
-            ulimit("memlock", signed(8 * MIB)),
-            ulimit("msgqueue", signed(MIB)),
             ulimit("nofile", 1024),
-            ulimit("sigpending", 1024),
         ]),
         masked_paths: Some(MASKED.map(String::from).to_vec()),
         readonly_paths: Some(READ_ONLY.map(String::from).to_vec()),
