@@ -466,13 +466,13 @@ def sheet_rows(
         if len(waiting) > _LONGEST_HEAD:
             break
     while True:
-        end = waiting.rfind(ROW_END) + len(ROW_END) if recognizing else len(waiting)
-        if recognizing and end < len(ROW_END):
-            end = 0
+        cut = waiting.rfind(ROW_END) + len(ROW_END) if recognizing else len(waiting)
+        if recognizing and cut < len(ROW_END):
+            cut = 0
             if len(waiting) > _LONGEST_PLAIN_ROW:
-                recognizing, end = False, len(waiting)
-        if end:
-            block, waiting = waiting[:end], waiting[end:]
+                recognizing, cut = False, len(waiting)
+        if cut:
+            block, waiting = waiting[:cut], waiting[cut:]
             if recognizing:
                 recognizing = take(block)
             else:
