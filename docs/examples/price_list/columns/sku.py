@@ -7,6 +7,7 @@ filled in, in any order; ``**_`` is only needed by scripts that take everything.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headers import fold
@@ -16,12 +17,26 @@ AS_WRITTEN = re.compile(r"([A-Za-z]{2})[\s\-]?(\d{5})")
 NAMES = {"sku", "article", "articleno", "itemcode"}
 
 
-def detect_header(header, values_sample, column_index, table, job_context, env):
+def detect_header(
+    header: str | None,
+    values_sample: Sequence[object],
+    column_index: int,
+    table: Mapping[str, Any],
+    job_context: Mapping[str, Any],
+    env: Mapping[str, str],
+) -> dict[str, dict[str, float]]:
     """The header names the field."""
     return {"scores": {"self": 0.6 if fold(header) in NAMES else 0.0}}
 
 
-def detect_shape(header, values_sample, column_index, table, job_context, env):
+def detect_shape(
+    header: str | None,
+    values_sample: Sequence[object],
+    column_index: int,
+    table: Mapping[str, Any],
+    job_context: Mapping[str, Any],
+    env: Mapping[str, str],
+) -> dict[str, dict[str, float]]:
     """Most values read as a SKU; a little more when the column comes first, as it does in every list we know."""
     filled = [value for value in values_sample if value not in (None, "")]
     hits = sum(isinstance(value, str) and AS_WRITTEN.fullmatch(value.strip()) is not None for value in filled)

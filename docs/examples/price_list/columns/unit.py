@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headers import fold
 
 SHORT = {
@@ -12,7 +14,7 @@ SHORT = {
 }
 
 
-def detect_units(header, values_sample):
+def detect_units(header: str | None, values_sample: Sequence[object]) -> dict[str, dict[str, float]]:
     """Header or values: either is enough. Only what a detector uses has to be declared."""
     filled = [fold(value) for value in values_sample if value not in (None, "")]
     share = sum(value in SHORT for value in filled) / len(filled) if filled else 0.0
