@@ -5,129 +5,30 @@ Run by hand, with XlsxWriter installed, after changing an example::
     python docs/examples/make_workbooks.py
 
 Everything starts from clean records. One copy is made messy, the way people do it, and becomes the workbook; the other
-becomes ``expected/``. So the expectation never comes from the program that is tested against it. The same source gives
+becomes ``expected/`` (by ``tests/fixtures/expectation.py``). So the expectation never comes from the program that is tested against it. The same source gives
 the same bytes: a change in a workbook is always a change in here.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import random
-import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
-import xlsxwriter
-from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
 HERE = Path(__file__).resolve().parent
-CREATED = datetime(2025, 10, 31, 9, 0)
-WRAP = re.compile(r",\n\s+")
+sys.path.insert(0, str(HERE.parent.parent / "tests" / "fixtures"))
+
+from expectation import Cell, Expected, new_workbook, put  # noqa: E402
+
 EXCEL_DAY_ZERO = date(1899, 12, 30)
-
-Cell = None | str | int | float | bool | date
-
-
-@dataclass
-class Expected:
-    """What a person would make of the inputs of one example."""
-
-    sheet: str
-    headers: list[str]
-    tables: list[dict[str, object]] = field(default_factory=list)
-    rows: list[list[Cell]] = field(default_factory=list)
-    issues: dict[str, Counter[str]] = field(default_factory=dict)
-    annotations: list[dict[str, object]] = field(default_factory=list)
-
-    def issue(self, field_name: str, code: str, count: int = 1) -> None:
-        """Expects ``count`` more issues of a kind."""
-        self.issues.setdefault(field_name, Counter())[code] += count
-
-    def table(self, input_name: str, sheet: str, range_: str, mapping: Sequence[tuple[str | None, str | None]]) -> None:
-        """Expects one more table; ``mapping`` pairs every raw header, left to right, with its field or ``None``."""
-        self.tables.append(
-            {"input": input_name, "sheet": sheet, "range": range_, "header": "raw", "mapping": [list(p) for p in mapping]}
-        )
-
-    def write(self, package: Path, inputs: Sequence[str]) -> None:
-        """Writes ``expected/normalized.csv`` and ``expected/expected.json`` next to the package."""
-        folder = package / "expected"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "normalized.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.headers)
-            writer.writerows([as_text(value) for value in row] for row in self.rows)
-        kinds = {
-            header: sorted({kind_of(row[at]) for row in self.rows if row[at] is not None})
-            for at, header in enumerate(self.headers)
-        }
-        total = sum((counts for counts in self.issues.values()), Counter[str]())
-        document = {
-            "inputs": list(inputs),
-            "sheet": self.sheet,
-            "rows": len(self.rows),
-            "columns": self.headers,
-            "kinds": kinds,
-            "tables": self.tables,
-            "issues_by_code": dict(sorted(total.items())),
-            "issues_by_field": {name: dict(sorted(counts.items())) for name, counts in self.issues.items()},
-            "annotations": self.annotations,
-        }
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-        # Lists of words on one line each: a mapping reads better as a table.
-        text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(WRAP, ', ', match[1])}]", text)
-        (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
-
-
-def as_text(value: Cell) -> str:
-    """A cell in ``normalized.csv``: ISO dates, TRUE and FALSE, whole numbers without a point."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value)
-
-
-def kind_of(value: Cell) -> str:
-    """The kind of a cell, which ``normalized.csv`` cannot show."""
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float)):
-        return "number"
-    return "date" if isinstance(value, date) else "text"
-
-
-def new_workbook(path: Path) -> Workbook:
-    """A workbook whose bytes depend on nothing but its content."""
-    book = xlsxwriter.Workbook(str(path), {"strings_to_numbers": False, "strings_to_formulas": False})
-    book.set_properties({"created": CREATED, "author": "Example"})
-    return book
-
-
-def put(sheet: Worksheet, book: Workbook, row: int, column: int, value: Cell, formats: dict[str, object]) -> None:
-    """Writes one cell (0-based), dates with a date format."""
-    if value is None:
-        return
-    if isinstance(value, bool):
-        sheet.write_boolean(row, column, value)
-    elif isinstance(value, date):
-        style = formats.setdefault("date", book.add_format({"num_format": "dd.mm.yyyy"}))
-        sheet.write_datetime(row, column, datetime(value.year, value.month, value.day), style)
-    elif isinstance(value, (int, float)):
-        sheet.write_number(row, column, value)
-    else:
-        sheet.write_string(row, column, value)
-
 
 # --- membership -----------------------------------------------------------------------------------------------------
 
@@ -213,7 +114,6 @@ def membership() -> None:
 
     book = new_workbook(package / "roster.xlsx")
     sheet = book.add_worksheet("Roster 2025")
-    formats: dict[str, object] = {}
     bold = book.add_format({"bold": True})
     sheet.write_string(0, 1, "Riverside Rowing Club", bold)
     sheet.write_string(1, 1, "Member roster, exported on 31 October 2025")
@@ -225,7 +125,7 @@ def membership() -> None:
     for number, row in enumerate(messy, start=1):
         at += 2 if number in (51, 101, 151) else 1  # a blank row after every fifty, as pages were
         for column, value in enumerate(row, start=1):
-            put(sheet, book, at, column, value, formats)
+            put(sheet, book, at, column, value)
     last = at
     sheet.write_string(last + 2, 1, "Total members", bold)
     sheet.write_number(last + 2, 2, len(messy), bold)
@@ -239,7 +139,7 @@ def membership() -> None:
     expected.annotations.append(
         {"stage": "on_job_end", "outcome": "normalized", "members": len(clean), "issues": issues}
     )
-    expected.write(package, ["roster.xlsx"])
+    expected.write(package / "expected", ["roster.xlsx"])
 
 
 def plain(text: str) -> str:
@@ -310,7 +210,6 @@ def invoices() -> None:
     # suppliers.xlsx
     book = new_workbook(package / "suppliers.xlsx")
     sheet = book.add_worksheet("March")
-    formats: dict[str, object] = {}
     bold = book.add_format({"bold": True})
     money = book.add_format({"num_format": "#,##0.00"})
     sheet.write_string(0, 0, "Incoming invoices, March 2025", bold)
@@ -360,7 +259,7 @@ def invoices() -> None:
         net_sum, tax_sum, total_sum = net_sum + invoice.net, tax_sum + invoice.tax, total_sum + invoice.total
         at += 1
         for column, value in enumerate(cells):
-            put(sheet, book, at, column, value, formats)
+            put(sheet, book, at, column, value)
     sheet.write_string(at + 1, 0, "Total", bold)
     for column, amount in ((5, net_sum), (6, tax_sum), (7, total_sum)):
         letter = "FGH"[column - 5]
@@ -417,7 +316,7 @@ def invoices() -> None:
             "issues": dict(sorted(total.items())),
         }
     )
-    expected.write(package, ["suppliers.xlsx", "meyer.csv"])
+    expected.write(package / "expected", ["suppliers.xlsx", "meyer.csv"])
 
 
 def new_invoice(rng: random.Random, number: str, supplier: str, currency: str) -> Invoice:
@@ -482,7 +381,6 @@ def price_list() -> None:
     headers = ["SKU", "Product", "Category", "Unit", "List price", "Dealer price", "Valid from"]
     expected = Expected("Prices", headers)
     book = new_workbook(package / "prices_2026.xlsx")
-    formats: dict[str, object] = {}
     bold = book.add_format({"bold": True})
 
     notes = book.add_worksheet("Notes")
@@ -544,7 +442,7 @@ def price_list() -> None:
             sheet.write_string(top, column, header, bold)
         for offset, cells in enumerate(written, start=1):
             for column, value in enumerate(cells):
-                put(sheet, book, top + offset, column, value, formats)
+                put(sheet, book, top + offset, column, value)
         expected.rows.extend(clean)
         fields = ["sku", "product", "category", "unit", "list_price", "dealer_price", "valid_from"]
         letter = "ABCDEFG"[len(order) - 1]
@@ -594,7 +492,7 @@ def price_list() -> None:
     book.close()
 
     expected.annotations.append({"stage": "after_mapping", "price_lists": 4, "incomplete_tables": 0})
-    expected.write(package, ["prices_2026.xlsx"])
+    expected.write(package / "expected", ["prices_2026.xlsx"])
 
 
 def main() -> None:
