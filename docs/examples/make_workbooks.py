@@ -303,7 +303,7 @@ def invoices() -> None:
         writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
         writer.writerows(lines)
         writer.writerow(["Total", "", "", "", "", *sums])
-    expected.table("meyer.csv", "meyer.csv", f"A1:H{len(lines)}", list(zip(raw, fields)))
+    expected.table("meyer.csv", "meyer", f"A1:H{len(lines)}", list(zip(raw, fields)))
     lists += 1
 
     total: Counter[str] = sum(expected.issues.values(), Counter())

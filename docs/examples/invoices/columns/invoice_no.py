@@ -17,10 +17,10 @@ def detect_header(*, header: str | None, field_meta: Mapping[str, Any], **_: obj
 
 
 def detect_shape(*, values_sample: list[object], **_: object) -> dict[str, dict[str, float]]:
-    """Letters, digits, a dash: ``RE-2025-014``, ``INV/0042``."""
+    """Letters, digits, a dash: ``RE-2025-014``. Not enough alone: cost centres and order numbers look alike."""
     filled = [value for value in values_sample if value not in (None, "")]
     hits = sum(isinstance(value, str) and SHAPE.fullmatch(value.strip().upper()) is not None for value in filled)
-    return {"scores": {"self": 0.5 * hits / len(filled) if filled else 0.0}}
+    return {"scores": {"self": 0.3 * hits / len(filled) if filled else 0.0}}
 
 
 def transform(*, values: list[object], **_: object) -> dict[str, list[object]]:

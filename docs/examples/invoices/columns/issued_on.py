@@ -24,7 +24,7 @@ def transform(*, values: list[object], **_: object) -> dict[str, list[Any]]:
     """Real dates; unreadable text stays and is reported by ``validate``."""
     out = [read_date(value) for value in values]
     unread = sum(isinstance(value, str) for value in out)
-    return {"values": out, "warnings": [f"{unread} dates could not be read"] if unread else []}
+    return {"values": out, "warnings": [f"dates that could not be read: {unread}"] if unread else []}
 
 
 def validate(*, values: list[object], **_: object) -> dict[str, list[dict[str, Any]]]:

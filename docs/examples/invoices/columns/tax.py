@@ -26,7 +26,7 @@ def transform(
     """Real numbers, rounded to cents."""
     out, unread = amounts(values)
     hand_over("tax", table_id, row_offset, out, job_context["tolerance"])
-    return {"values": out, "warnings": [f"{unread} amounts could not be read"] if unread else []}
+    return {"values": out, "warnings": [f"amounts that could not be read: {unread}"] if unread else []}
 
 
 def validate(*, values: list[object], **_: object) -> dict[str, list[dict[str, Any]]]:

@@ -45,7 +45,7 @@ def transform(*, values: Sequence[object], job_context: Mapping[str, Any], **_: 
     formats = FORMATS[job_context["date_order"]]
     out = [_read(value, formats) for value in values]
     unread = sum(value is not None and not isinstance(value, date) for value in out)
-    return {"values": out, "warnings": [f"{unread} dates could not be read"] if unread else []}
+    return {"values": out, "warnings": [f"dates that could not be read: {unread}"] if unread else []}
 
 
 def validate(*, values: Sequence[object], **_: object) -> dict[str, list[dict[str, Any]]]:

@@ -44,7 +44,7 @@ def transform(*, values: Sequence[object], **_: object) -> dict[str, list[Any]]:
         else:
             out.append(text or None)
             unreadable += text != ""
-    warnings = [f"{unreadable} ids were left as they are"] if unreadable else []
+    warnings = [f"ids that could not be read: {unreadable}"] if unreadable else []
     return {"values": out, "warnings": warnings}
 
 

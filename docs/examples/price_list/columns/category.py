@@ -41,7 +41,7 @@ def transform(*, values: list[object], **_: object) -> dict[str, list[Any]]:
     names = _names()
     out = [names.get(fold(value), value) for value in values]
     unknown = sum(value is not None and fold(value) not in names for value in values)
-    return {"values": out, "warnings": [f"{unknown} categories are not in categories.csv"] if unknown else []}
+    return {"values": out, "warnings": [f"categories that are not in categories.csv: {unknown}"] if unknown else []}
 
 
 def validate(*, values: list[object], **_: object) -> dict[str, list[dict[str, Any]]]:
