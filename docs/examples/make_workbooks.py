@@ -495,8 +495,64 @@ def price_list() -> None:
     expected.write(package / "expected", ["prices_2026.xlsx"])
 
 
+# --- first_package --------------------------------------------------------------------------------------------------
+
+
+def first_package() -> None:
+    """One small form, and what each stage of the walk-through makes of it."""
+    folder = HERE / "first_package"
+    form: list[list[Cell]] = [
+        ["e.g. Jane Doe", "jane@example.org", "35.00", "Single"],
+        ["Ada Kowalski", "ada@example.org", 35, "Single"],
+        ["Bruno Dupont", "bruno@example.org", "£35.00", "Double"],
+        ["Carla Jansen", "carla.example.org", "35", "Double"],
+        ["Dmitri Hollis", "dmitri@example.org", "£ 17.50", "Single"],
+        ["Elena Rossi", None, 35, "Four"],
+        ["Farid Tanaka", "farid@example.org", None, "Four"],
+        ["Greta Novák", "greta@example.org", "£ 35", "Four"],
+    ]
+    fees: list[Cell] = [35, 35, 35, 35, 17.5, 35, None, 35]
+    headers = ["Who", "Reach at", "Fee paid", "Boat"]
+
+    book = new_workbook(folder / "signups.xlsx")
+    sheet = book.add_worksheet("Sign-ups")
+    bold = book.add_format({"bold": True})
+    sheet.write_string(0, 0, "Summer course: sign-ups", bold)
+    for column, header in enumerate(headers):
+        sheet.write_string(2, column, header, bold)
+    for at, row in enumerate(form, start=3):
+        for column, value in enumerate(row):
+            put(sheet, book, at, column, value)
+    sheet.write_string(3 + len(form), 0, "Total", bold)
+    sheet.write_number(3 + len(form), 2, 192.5, bold)
+    sheet.set_column(0, 3, 20)
+    book.close()
+
+    stages = ("1_synonyms", "2_detector", "3_transform", "4_validator", "5_row_detector", "6_hook")
+    for stage, name in enumerate(stages, start=1):
+        finds_addresses, reads_fees, checks, skips_the_example = stage >= 2, stage >= 3, stage >= 4, stage >= 5
+        unmapped = ["raw_Boat"] if finds_addresses else ["raw_Reach_at", "raw_Boat"]
+        expected = Expected("Normalized", ["Name", "E-mail", "Fee", *unmapped])
+        for (who, reach_at, paid, boat), fee in zip(form, fees):
+            if skips_the_example and str(who).startswith("e.g."):
+                continue
+            paid = fee if reads_fees else paid
+            expected.rows.append([who, reach_at, paid, boat] if finds_addresses else [who, None, paid, reach_at, boat])
+        if checks:
+            expected.issue("email", "required_missing")
+            expected.issue("email", "invalid_format")
+        email = "email" if finds_addresses else None
+        mapping = list(zip(headers, ("name", email, "fee", None)))
+        first = 3
+        expected.table("../signups.xlsx", "Sign-ups", f"A{first}:D{first + len(form)}", mapping)
+        if stage == len(stages):
+            expected.annotations.append({"stage": "on_job_end", "ready": False, "sign_ups": 7, "to_check": 2})
+        expected.write(folder / name / "expected", ["../signups.xlsx"])
+
+
 def main() -> None:
     """Writes all of them."""
+    first_package()
     membership()
     invoices()
     price_list()
