@@ -5,8 +5,8 @@ Run by hand, with XlsxWriter installed, after changing an example::
     python docs/examples/make_workbooks.py
 
 Everything starts from clean records. One copy is made messy, the way people do it, and becomes the workbook; the other
-becomes ``expected/`` (by ``tests/fixtures/expectation.py``). So the expectation never comes from the program that is tested against it. The same source gives
-the same bytes: a change in a workbook is always a change in here.
+becomes ``expected/`` (see ``tests/fixtures/expectation.py``). So the expectation never comes from the program that is
+tested against it. The same source gives the same bytes: a change in a workbook is always a change in here.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ EXCEL_DAY_ZERO = date(1899, 12, 30)
 # --- membership -----------------------------------------------------------------------------------------------------
 
 FIRST_NAMES = (
-    "Ada Bruno Carla Dmitri Elena Farid Greta Hugo Ines Jonas Kira Liam Mona Nils Olga Pavel Quinn Rosa Samir Tilda Uma "
-    "Viktor Wanda Xaver Yara Zeno Amelie Björn Chloé Dàvid"
+    "Ada Bruno Carla Dmitri Elena Farid Greta Hugo Ines Jonas Kira Liam Mona Nils Olga Pavel Quinn Rosa Samir Tilda "
+    "Uma Viktor Wanda Xaver Yara Zeno Amelie Björn Chloé Dàvid"
 ).split()
 LAST_NAMES = (
-    "Abbott Becker Castillo Dupont Eriksen Fontaine Garcia Hollis Ivanova Jansen Kowalski Lindqvist Moreau Novák O'Brien "
-    "Petersen Quist Rossi Schäfer Tanaka Ueland Varga Whitlock Xu Yilmaz Zimmer McAllister van-Dijk"
+    "Abbott Becker Castillo Dupont Eriksen Fontaine Garcia Hollis Ivanova Jansen Kowalski Lindqvist Moreau Novák "
+    "O'Brien Petersen Quist Rossi Schäfer Tanaka Ueland Varga Whitlock Xu Yilmaz Zimmer McAllister van-Dijk"
 ).split()
 PLANS = ("Adult", "Adult", "Adult", "Family", "Family", "Junior", "Honorary")
 REMARKS = ("pays in cash", "locker 14", "coxswain", "asked for a refund", "key returned")
@@ -70,7 +70,9 @@ def membership() -> None:
                 rng.choice((last, last, last.upper() if last.upper().title() == last else last, f" {last} ")),
                 rng.choice((first, first, f"{first} ", first.upper() if first.upper().title() == first else first)),
                 rng.choice((address, address, address.upper(), f"mailto:{address}", f" {address}")),
-                rng.choice((f"+44 {groups}", f"+44 (0){groups.replace(' ', '-')}", f"+44 {groups.replace(' ', '/', 1)}")),
+                rng.choice(
+                    (f"+44 {groups}", f"+44 (0){groups.replace(' ', '-')}", f"+44 {groups.replace(' ', '/', 1)}")
+                ),
                 messy_day(rng, joined),
                 rng.choice((plan, plan, plan.lower(), plan.upper(), plan[0])),
                 rng.choice({True: ("y", "Yes", "x"), False: ("n", "No"), None: (None,)}[newsletter]),
@@ -109,7 +111,15 @@ def membership() -> None:
         expected.issue("member_id", "duplicate")
 
     expected.rows = clean
-    raw_headers = ["Member No.", "SURNAME", "Given name ", "Contact", "Phone / mobile", "Member since", "Membership type"]
+    raw_headers = [
+        "Member No.",
+        "SURNAME",
+        "Given name ",
+        "Contact",
+        "Phone / mobile",
+        "Member since",
+        "Membership type",
+    ]
     raw_headers += ["Newsletter (y/n)", "Remarks (office)"]
 
     book = new_workbook(package / "roster.xlsx")
@@ -162,9 +172,7 @@ def messy_day(rng: random.Random, day: date) -> Cell:
     return rng.choice(ways)()
 
 
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+MONTHS = ("January February March April May June July August September October November December").split()
 
 
 def shown(headers: Sequence[str]) -> list[str]:
@@ -218,7 +226,9 @@ def invoices() -> None:
         sheet.write_string(2, column, header, bold)
     at, net_sum, tax_sum, total_sum = 2, 0.0, 0.0, 0.0
     for index in range(60):
-        invoice = new_invoice(rng, f"INV-{1000 + index}", SUPPLIERS[index % len(SUPPLIERS)], rng.choice(("EUR", "EUR", "GBP", "USD")))
+        invoice = new_invoice(
+            rng, f"INV-{1000 + index}", SUPPLIERS[index % len(SUPPLIERS)], rng.choice(("EUR", "EUR", "GBP", "USD"))
+        )
         if index in (9, 37):  # a credit note
             invoice.net, invoice.tax = -invoice.net, -invoice.tax
         centre = f"CC {rng.randrange(100, 120)}"
@@ -325,7 +335,9 @@ def new_invoice(rng: random.Random, number: str, supplier: str, currency: str) -
     net = round(rng.choice((rng.uniform(15, 300), rng.uniform(300, 9000))), 2)
     if (net * 100) % 10 == 0:
         net = round(net + 0.01, 2)
-    return Invoice(number, supplier, issued, issued + timedelta(days=rng.choice((14, 30))), currency, net, round(net * 0.2, 2))
+    return Invoice(
+        number, supplier, issued, issued + timedelta(days=rng.choice((14, 30))), currency, net, round(net * 0.2, 2)
+    )
 
 
 def english_day(rng: random.Random, day: date) -> Cell:
@@ -407,7 +419,17 @@ def price_list() -> None:
             price = round(rng.uniform(2, 400) // 0.05 * 0.05 + 0.04, 2)
             dealer = round(price * 0.8, 2)
             valid = date(2026, rng.choice((1, 2, 4)), 1)
-            rows.append([f"{code}-{number}", f"{rng.choice(names)} {rng.randrange(10, 99)}", category, unit, price, dealer, valid])
+            rows.append(
+                [
+                    f"{code}-{number}",
+                    f"{rng.choice(names)} {rng.randrange(10, 99)}",
+                    category,
+                    unit,
+                    price,
+                    dealer,
+                    valid,
+                ]
+            )
         return rows
 
     def messy(row: list[Cell], order: Sequence[int]) -> list[Cell]:
@@ -428,7 +450,13 @@ def price_list() -> None:
         return [cells[at] for at in order]
 
     def region(
-        name: str, sheet: Worksheet, top: int, raw: Sequence[str], order: Sequence[int], count: int, spoil: Callable[[list[list[Cell]], list[list[Cell]]], None]
+        name: str,
+        sheet: Worksheet,
+        top: int,
+        raw: Sequence[str],
+        order: Sequence[int],
+        count: int,
+        spoil: Callable[[list[list[Cell]], list[list[Cell]]], None],
     ) -> int:
         """Writes one list from row ``top`` (0-based, its header); returns the last row used."""
         clean = articles(count)

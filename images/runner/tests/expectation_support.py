@@ -1,7 +1,7 @@
 """Runs a package on inputs the way the supervisor does, in a process of its own, and compares with an expectation.
 
-A process each, because scripts of different packages share module names (``vendor/headers.py``): two jobs never meet in one
-interpreter, so two tests must not either.
+A process each, because scripts of different packages share module names (``vendor/headers.py``): two jobs never meet
+in one interpreter, so two tests must not either.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ def assert_as_expected(outcome: Outcome, folder: Path) -> None:
 def assert_no_cell_value(outcome: Outcome, folder: Path) -> None:
     """No text of the output that could be somebody's data stands in the artifact or the events.
 
-    Short texts ("Leeds", "35") may well be parts of other words, days are also times of events, and words of the package
-    itself (labels, allowed values) are no secrets; everything else must not be found.
+    Short texts ("Leeds", "35") may well be parts of other words, days are also times of events, and words of the
+    package itself (labels, allowed values) are no secrets; everything else must not be found.
     """
     told = json.dumps(outcome.artifact, ensure_ascii=False) + json.dumps(outcome.events, ensure_ascii=False)
     manifest = (outcome.package / "manifest.json").read_text("utf-8")
@@ -202,7 +202,7 @@ def assert_no_cell_value(outcome: Outcome, folder: Path) -> None:
 
 
 def content(path: Path) -> object:
-    """A file's bytes; of a workbook its parts, without those that depend on the version of the library that wrote it."""
+    """A file's bytes; of a workbook its parts, without those that name the version of the library."""
     if path.suffix != ".xlsx":
         return path.read_bytes()
     with zipfile.ZipFile(path) as parts:

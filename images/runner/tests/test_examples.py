@@ -1,4 +1,4 @@
-"""Every example in docs/examples runs, gives what its ``expected/`` folder says, and is what the documentation shows."""
+"""Every example runs, gives what its ``expected/`` folder says, and is what the documentation shows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ade_runner.check import diagnose
 from expectation_support import (
     EXAMPLES,
     FIXTURES,
@@ -21,8 +22,6 @@ from expectation_support import (
     expectation,
     run,
 )
-
-from ade_runner.check import diagnose
 
 PACKAGES = sorted(path.parent for path in EXAMPLES.rglob("manifest.json"))
 COMPLETE = [path for path in PACKAGES if path.parent == EXAMPLES]

@@ -30,9 +30,7 @@ def transform(*, values: list[object], job_context: Mapping[str, Any], **_: obje
     return {"values": [_code(value) or job_context["default_currency"] for value in values]}
 
 
-def validate(
-    *, values: list[object], field_meta: Mapping[str, Any], **_: object
-) -> dict[str, list[dict[str, Any]]]:
+def validate(*, values: list[object], field_meta: Mapping[str, Any], **_: object) -> dict[str, list[dict[str, Any]]]:
     """Only the currencies that the manifest allows."""
     allowed = set(field_meta.get("allowed") or ())
     return {

@@ -58,13 +58,17 @@ def amounts(values: list[object]) -> tuple[list[object], int]:
 
 
 def share_of_amounts(sample: list[object]) -> float:
-    """How much of a sample reads as money with cents or a currency sign, 0.0 to 1.0. Whole numbers could be anything."""
+    """How much of a sample reads as money with cents, 0.0 to 1.0. Whole numbers could be anything."""
     filled = [value for value in sample if value not in (None, "")]
     if not filled:
         return 0.0
     hits = sum(
         isinstance(value, float)
-        or (isinstance(value, str) and read_amount(value) is not None and re.search(r"[.,]\d\d(?!\d)", value) is not None)
+        or (
+            isinstance(value, str)
+            and read_amount(value) is not None
+            and re.search(r"[.,]\d\d(?!\d)", value) is not None
+        )
         for value in filled
     )
     return hits / len(filled)

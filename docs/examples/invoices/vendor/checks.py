@@ -1,8 +1,8 @@
 """The cross-check net + tax = total, made while the columns pass by.
 
-A script sees one column. What several columns must agree on lives here: each transform hands over its part, and as soon
-as all three parts of a batch are in, the rows that do not add up are noted and the amounts are let go, so that memory does
-not grow with the number of rows.
+A script sees one column. What several columns must agree on lives here: each transform hands over its part, and as
+soon as all three parts of a batch are in, the rows that do not add up are noted and the amounts are let go, so that
+memory does not grow with the number of rows.
 """
 
 from __future__ import annotations

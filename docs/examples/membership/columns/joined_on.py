@@ -1,7 +1,7 @@
 """The day a member joined, as a real date.
 
-Rosters mix real dates, serial numbers of cells that lost their format, and text in several orders. ``03/04/2021`` cannot
-be told apart by looking at it, so the package says the order: ``DATE_ORDER`` in the manifest's ``env``.
+Rosters mix real dates, serial numbers of cells that lost their format, and text in several orders. Nobody can tell by
+looking whether ``03/04/2021`` is in March or in April, so the package says: ``DATE_ORDER`` in the manifest's ``env``.
 """
 
 from __future__ import annotations

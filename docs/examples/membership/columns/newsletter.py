@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-WORDS = {"y": True, "yes": True, "x": True, "true": True, "1": True, "n": False, "no": False, "false": False, "0": False}
+WORDS = {
+    "y": True,
+    "yes": True,
+    "x": True,
+    "true": True,
+    "1": True,
+    "n": False,
+    "no": False,
+    "false": False,
+    "0": False,
+}
 
 
 def transform(*, values: Sequence[object], **_: object) -> dict[str, list[object]]:

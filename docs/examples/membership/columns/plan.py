@@ -27,9 +27,7 @@ def detect_known_plans(
     return {"scores": {"self": 0.6 * hits / len(filled)}}
 
 
-def transform(
-    *, values: Sequence[object], field_meta: Mapping[str, Any], **_: object
-) -> dict[str, list[object]]:
+def transform(*, values: Sequence[object], field_meta: Mapping[str, Any], **_: object) -> dict[str, list[object]]:
     """``family``, ``FAMILY`` and the initial ``F`` all become ``Family``."""
     known = _by_initial(field_meta)
     out: list[object] = []

@@ -14,8 +14,9 @@ def run(*, artifact: Mapping[str, Any], **_: object) -> dict[str, object]:
     for sheet in artifact["sheets"]:
         for table in sheet["tables"]:
             found = {column["target_field"] for column in table["mapping"]}
-            lists += NEEDED <= found
-            incomplete += not NEEDED <= found
+            is_list = found.issuperset(NEEDED)
+            lists += is_list
+            incomplete += not is_list
     if not lists:
         raise LookupError("no sheet has both a SKU and a price column")
     return {"price_lists": lists, "incomplete_tables": incomplete}
