@@ -124,7 +124,7 @@ class Artifact:
         temporary = self._path.with_suffix(".tmp")
         try:
             temporary.unlink(missing_ok=True)
-            with temporary.open("x", encoding="utf-8") as file:
+            with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
                 json.dump(self.data, file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             os.replace(temporary, self._path)
         except OSError as fault:
