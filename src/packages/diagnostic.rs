@@ -164,7 +164,7 @@ impl Diagnostics {
     /// Most diagnostics that are listed.
     pub(super) const MAX_LISTED: usize = 200;
     /// Listed diagnostics after which no near misses are looked for: a look can be at thousands of names.
-    const MAX_SUGGESTING: usize = 50;
+    const MAX_SUGGESTING: usize = 20;
     /// Longest pointer that is shown, in bytes.
     const MAX_POINTER: usize = 512;
 

@@ -338,7 +338,8 @@ impl Parser<'_> {
     }
 
     fn stage(&mut self, at: &Pointer, value: &Value) -> Vec<Hook> {
-        let mut hooks: Vec<Hook> = Vec::new();
+        let mut hooks = Vec::new();
+        let mut seen = HashSet::new();
         for (index, value) in self.array(at, value).unwrap_or_default().iter().enumerate() {
             let Some(entry) = self.object(at.index(index), value) else {
                 continue;
@@ -367,7 +368,7 @@ impl Parser<'_> {
                 );
                 continue;
             }
-            if hooks.iter().any(|hook| hook.script == path) {
+            if !seen.insert(path.clone()) {
                 let message = format!("{path} is listed twice for one stage and will run twice.");
                 self.say(
                     &script_at,

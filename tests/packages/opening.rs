@@ -451,7 +451,8 @@ fn a07_a_directory_of_countless_entries_is_refused_before_it_is_read() {
         Place::new().open_zip(&raw_zip(&entries), &PackageCaps::default()),
         "package_too_large",
     );
-    assert!(message.contains("2000"), "{message}");
+    // The exact number would mean that all of them had been read.
+    assert!(message.contains("more than 2000"), "{message}");
 }
 
 #[test]
