@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ade_runner.check import diagnose
+from ade_runner.check import diagnose  # noqa: E402
 from expectation_support import (
     EXAMPLES,
     FIXTURES,

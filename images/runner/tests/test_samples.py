@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from expectation_support import (
+
+pytest.register_assert_rewrite("expectation_support")
+
+from expectation_support import (  # noqa: E402
     FIXTURES,
     Outcome,
     assert_as_expected,
