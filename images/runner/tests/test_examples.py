@@ -44,6 +44,13 @@ def test_an_example_comes_out_as_expected(package: Path, tmp_path: Path) -> None
     assert_no_cell_value(outcome, package / "expected")
 
 
+@pytest.mark.parametrize("package", COMPLETE, ids=name_of)
+def test_an_example_comes_out_the_same_in_batches(package: Path, tmp_path: Path) -> None:
+    """Checks across rows and columns hold when a table is handed over a few rows at a time."""
+    outcome = run(package, inputs_of(package), tmp_path / "job", batch_rows=7)
+    assert_as_expected(outcome, package / "expected")
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
 def test_an_example_passes_the_static_check_without_a_remark(package: Path) -> None:
     _, diagnostics = diagnose(package)
