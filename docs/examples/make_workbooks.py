@@ -104,6 +104,12 @@ def membership() -> None:
     spoil(111, 6, "Trial", "Trial", "not_allowed")
     spoil(112, 6, None, None)
 
+    # Of one member only the name is known. The row stays: leaving it out would lose a member.
+    messy[139] = [None, messy[139][1], *[None] * 7]
+    clean[139] = [None, clean[139][1], *[None] * 7]
+    expected.issue("member_id", "required_missing")
+    expected.issue("joined_on", "required_missing")
+
     # Two people came in twice: the whole row again, further down.
     for number in (30, 85):
         messy.append(list(messy[number - 1]))

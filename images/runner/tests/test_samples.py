@@ -54,6 +54,7 @@ def test_every_kind_of_mess_that_we_promise_to_handle_has_a_sample() -> None:
         "preamble_stacked_headers",
         "offset_start",
         "mixed_sheets",
+        "sparse_rows",
         "csv_bom",
         "csv_semicolon",
         "csv_quotes",
