@@ -21,9 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 RUNNER = Path(__file__).resolve().parent.parent
 REPOSITORY = RUNNER.parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
+ARTIFACT_SCHEMA = REPOSITORY / "docs" / "schemas" / "artifact.v1.2.schema.json"
 FIXTURES = REPOSITORY / "tests" / "fixtures"
 sys.path.insert(0, str(FIXTURES))
 
@@ -94,7 +97,10 @@ def _value(cell: Any) -> Any:
 
 
 def run(package: Path, inputs: Sequence[Path], root: Path, *, batch_rows: int | None = None) -> Outcome:
-    """One job in a fresh folder laid out like ``/job``, in a fresh process; ``batch_rows`` for smaller batches."""
+    """One job in a fresh folder laid out like ``/job``, in a fresh process; ``batch_rows`` for smaller batches.
+
+    Whatever became of the job, its artifact is valid.
+    """
     shutil.copytree(package, root / "package", ignore=shutil.ignore_patterns("__pycache__", "expected"))
     for name in ("in", "out", "tmp"):
         (root / name).mkdir(parents=True)
@@ -128,6 +134,7 @@ def run(package: Path, inputs: Sequence[Path], root: Path, *, batch_rows: int | 
     said = json.loads(done.stdout)
     assert len(said["results"]) == 1, "a job sends exactly one completion record"
     artifact = json.loads((root / "out" / "artifact.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(json.loads(ARTIFACT_SCHEMA.read_text("utf-8"))).validate(artifact)
     return Outcome(said["results"][0], said["events"], artifact, root / "out", root / "package")
 
 
