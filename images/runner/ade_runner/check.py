@@ -16,7 +16,8 @@ from .scripts import CATEGORIES, PARAMETERS
 
 MAX_SCRIPT_BYTES = 1_048_576
 MAX_DIAGNOSTICS = 500
-_RESERVED = frozenset((*sys.stdlib_module_names, "ade_runner"))
+_RESERVED = frozenset((*sys.stdlib_module_names, "ade_runner", "python_calamine"))
+"""Top-level modules that a package may not bring along: the standard library, the runner, and what it reads with."""
 
 
 def check_package(job: dict[str, Any], root: Path, channel: Channel) -> None:
@@ -251,6 +252,6 @@ def _shadows(package: Path) -> Iterator[dict[str, Any]]:
                     "vendor.shadows",
                     script,
                     None,
-                    f"{path.name.split('.')[0]} is the name of a module of the runner or the standard library",
+                    f"{path.name.split('.')[0]} is the name of a module of the runner, its libraries or the standard library",
                     "rename it",
                 )

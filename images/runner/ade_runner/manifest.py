@@ -18,7 +18,7 @@ from .errors import JobError
 
 MAX_MANIFEST_BYTES = 1_048_576
 FIELD_ID = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
-SHEET_NAME_FORBIDDEN = frozenset("[]:*?/\\")
+SHEET_NAME_FORBIDDEN = frozenset("[]:*?/\\" + "".join(map(chr, range(32))))
 
 DEFAULT_MAPPING_THRESHOLD = 0.5
 """A column is mapped from this score on, unless ``engine.defaults.mapping_score_threshold`` says otherwise. One clear
@@ -140,8 +140,8 @@ def _writer(raw: Mapping[str, Any]) -> Writer:
     if not isinstance(prefix, str) or len(prefix) > 64:
         raise _invalid("/engine/writer/unmapped_prefix", "must be a string of at most 64 characters")
     sheet = raw.get("output_sheet", "Normalized")
-    if not isinstance(sheet, str) or not 1 <= len(sheet) <= 31 or SHEET_NAME_FORBIDDEN & set(sheet):
-        raise _invalid("/engine/writer/output_sheet", "must have 1 to 31 characters and none of []:*?/\\")
+    if not isinstance(sheet, str) or not 1 <= len(sheet) <= 31 or SHEET_NAME_FORBIDDEN & set(sheet) or "'" in sheet[:1] + sheet[-1:]:
+        raise _invalid("/engine/writer/output_sheet", "must have 1 to 31 characters, none of []:*?/\\, and no ' at its ends")
     return Writer(mode, append, prefix, sheet)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from .hooks import load_hooks, run_hooks
 from .manifest import HookRef, Manifest, load_manifest
 from .mapping import run_mapping
 from .run import BATCH_ROWS, JobRun
-from .scripts import Diagnostics, Package, Rule, Scripts, script_environment
+from .scripts import Diagnostics, Package, Rule, Scripts, exception_name, raise_if_fatal, script_environment
 from .spill import Spill
 from .structure import run_structure
 from .transform import run_transform
@@ -32,6 +33,7 @@ def run_job(job: dict[str, Any], root: Path, channel: Channel, *, batch_rows: in
     before ``on_job_end`` runs, and in the artifact."""
     channel.phase("load")
     diagnostics = Diagnostics()
+    (root / "out").mkdir(exist_ok=True)
     artifact = Artifact.begin(job, root / "out", diagnostics)
     try:
         manifest = _checked(root / "package")
@@ -150,11 +152,26 @@ def _passes(run: JobRun) -> dict[str, Any] | None:
         at.done("generate", lambda _: _generate(run, at, hooks))
     except JobError as fault:
         return fault.as_dict(at.name)
+    except (OSError, EOFError, zlib.error) as fault:
+        return _storage_fault(fault).as_dict(at.name)
     except MemoryError:
         return JobError(
             "out_of_memory", "the job ran out of memory; raise engine.defaults.memory_mb, or split the input"
         ).as_dict(at.name)
     return None
+
+
+def _storage_fault(fault: BaseException) -> JobError:
+    """Files under ``/job`` that fail: the disk is full, or a script took them away."""
+    try:
+        raise_if_fatal(fault)
+    except JobError as known:
+        return known
+    return JobError(
+        "script_error",
+        "the job's own files in /job/in, /job/out or /job/tmp became unusable; scripts must leave them alone",
+        detail={"exception": exception_name(fault)},
+    )
 
 
 class _At:

@@ -21,9 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 RUNNER = Path(__file__).resolve().parent.parent
 REPOSITORY = RUNNER.parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
+ARTIFACT_SCHEMA = REPOSITORY / "docs" / "schemas" / "artifact.v1.2.schema.json"
 FIXTURES = REPOSITORY / "tests" / "fixtures"
 sys.path.insert(0, str(FIXTURES))
 
@@ -39,7 +42,8 @@ said = os.fdopen(os.dup(1), "w", encoding="utf-8")
 root = Path(sys.argv[1])
 os.chdir(root / "package")
 channel = ListChannel()
-run_job(json.loads((root / "job.json").read_text("utf-8")), root, channel)
+options = {"batch_rows": int(sys.argv[2])} if len(sys.argv) > 2 else {}
+run_job(json.loads((root / "job.json").read_text("utf-8")), root, channel, **options)
 json.dump({"results": channel.results, "events": channel.events}, said, default=str)
 said.close()
 """
@@ -92,8 +96,11 @@ def _value(cell: Any) -> Any:
     return cell.value
 
 
-def run(package: Path, inputs: Sequence[Path], root: Path) -> Outcome:
-    """One job in a fresh folder laid out like ``/job``, in a fresh process."""
+def run(package: Path, inputs: Sequence[Path], root: Path, *, batch_rows: int | None = None) -> Outcome:
+    """One job in a fresh folder laid out like ``/job``, in a fresh process; ``batch_rows`` for smaller batches.
+
+    Whatever became of the job, its artifact is valid.
+    """
     shutil.copytree(package, root / "package", ignore=shutil.ignore_patterns("__pycache__", "expected"))
     for name in ("in", "out", "tmp"):
         (root / name).mkdir(parents=True)
@@ -121,13 +128,13 @@ def run(package: Path, inputs: Sequence[Path], root: Path) -> Outcome:
     (root / "job.json").write_text(json.dumps(job), "utf-8")
     environment = {"PYTHONPATH": str(RUNNER), "PYTHONHASHSEED": "0", "TZ": "UTC", "LANG": "C.UTF-8", "PATH": "/usr/bin"}
     environment |= {"HOME": str(root / "tmp"), "TMPDIR": str(root / "tmp")}
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", CHILD, str(root)], capture_output=True, text=True, env=environment, timeout=120
-    )
+    command = [sys.executable, "-B", "-c", CHILD, str(root), *([str(batch_rows)] if batch_rows else [])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert len(said["results"]) == 1, "a job sends exactly one completion record"
     artifact = json.loads((root / "out" / "artifact.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(json.loads(ARTIFACT_SCHEMA.read_text("utf-8"))).validate(artifact)
     return Outcome(said["results"][0], said["events"], artifact, root / "out", root / "package")
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ade_runner.check import diagnose
+from ade_runner.check import diagnose  # noqa: E402
 from expectation_support import (
     EXAMPLES,
     FIXTURES,
@@ -42,6 +42,13 @@ def test_an_example_comes_out_as_expected(package: Path, tmp_path: Path) -> None
     outcome = run(package, inputs_of(package), tmp_path / "job")
     assert_as_expected(outcome, package / "expected")
     assert_no_cell_value(outcome, package / "expected")
+
+
+@pytest.mark.parametrize("package", COMPLETE, ids=name_of)
+def test_an_example_comes_out_the_same_in_batches(package: Path, tmp_path: Path) -> None:
+    """Checks across rows and columns hold when a table is handed over a few rows at a time."""
+    outcome = run(package, inputs_of(package), tmp_path / "job", batch_rows=7)
+    assert_as_expected(outcome, package / "expected")
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)

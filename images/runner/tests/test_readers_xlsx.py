@@ -302,6 +302,7 @@ def kind_of(tmp_path, rows, after="", limits=ReadLimits(), **options):
         '<row r="1"><c r="A1"><v>1_0²</v></c></row>',
         f'<row r="1"><c r="A1"><v>{"9" * 5000}</v></c></row>',
         '<row r="1"><c r="A1" t="zz"><v>1</v></c></row>',
+        '<row r="1"><c r="A1" t="date"><v>1</v></c></row>',
         '<row r="1"><c r="A1" t="str"><v>&nope;</v></c></row>',
         '<row r="1"><c r="A1" t="str"><v>&#0;</v></c></row>',
         '<row r="1"><c r="A1" t="str"><v>&#xD800;</v></c></row>',

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from expectation_support import (
+
+pytest.register_assert_rewrite("expectation_support")
+
+from expectation_support import (  # noqa: E402
     FIXTURES,
     Outcome,
     assert_as_expected,
@@ -51,6 +54,7 @@ def test_every_kind_of_mess_that_we_promise_to_handle_has_a_sample() -> None:
         "preamble_stacked_headers",
         "offset_start",
         "mixed_sheets",
+        "sparse_rows",
         "csv_bom",
         "csv_semicolon",
         "csv_quotes",
@@ -67,8 +71,8 @@ def test_every_kind_of_mess_that_we_promise_to_handle_has_a_sample() -> None:
 def test_samples_are_what_their_script_makes(tmp_path: Path) -> None:
     """Nobody edited an expectation, a CSV file or a workbook by hand."""
     pytest.importorskip("xlsxwriter")
-    for name in ("make_samples.py", "expectation.py"):
-        (tmp_path / name).write_bytes((FIXTURES / name).read_bytes())
+    for script in ("make_samples.py", "expectation.py"):
+        (tmp_path / script).write_bytes((FIXTURES / script).read_bytes())
     subprocess.run([sys.executable, "-B", str(tmp_path / "make_samples.py")], check=True, timeout=120)
     made = {path.relative_to(tmp_path) for path in (tmp_path / "samples").rglob("*") if path.is_file()}
     assert made == {path.relative_to(FIXTURES) for path in (FIXTURES / "samples").rglob("*") if path.is_file()}

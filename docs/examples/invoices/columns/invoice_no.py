@@ -28,10 +28,13 @@ def transform(*, values: list[object], **_: object) -> dict[str, list[object]]:
     return {"values": [str(value).strip().upper() or None if value is not None else None for value in values]}
 
 
-def validate(*, values: list[object], **_: object) -> dict[str, list[dict[str, Any]]]:
-    """Every invoice has a number, and no number comes twice in a list: it would be paid twice."""
+def validate(*, values: list[object], state: dict[str, Any], **_: object) -> dict[str, list[dict[str, Any]]]:
+    """Every invoice has a number, and no number comes twice in a list: it would be paid twice.
+
+    A long list comes in batches; ``state`` keeps what was seen in the earlier ones of the same table.
+    """
     issues: list[dict[str, Any]] = []
-    seen: set[object] = set()
+    seen: set[object] = state.setdefault("seen", set())
     for row, value in enumerate(values, start=1):
         if value is None:
             issues.append(_issue(row, "required_missing", "The invoice number is missing."))

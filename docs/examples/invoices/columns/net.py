@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amounts import amounts, share_of_amounts
-from checks import hand_over
+from checks import book
 from headers import names_field
 
 
@@ -20,12 +20,10 @@ def detect_amounts(*, values_sample: list[object], **_: object) -> dict[str, dic
     return {"scores": {"self": 0.4 * share_of_amounts(values_sample) - 0.2}}
 
 
-def transform(
-    *, values: list[object], table_id: str, job_context: Mapping[str, Any], row_offset: int = 0, **_: object
-) -> dict[str, list[Any]]:
+def transform(*, values: list[object], table_id: str, row_offset: int, **_: object) -> dict[str, list[Any]]:
     """Real numbers, rounded to cents."""
     out, unread = amounts(values)
-    hand_over("net", table_id, row_offset, out, job_context["tolerance"])
+    book("net", table_id, row_offset, out)
     return {"values": out, "warnings": [f"amounts that could not be read: {unread}"] if unread else []}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amounts import amounts, share_of_amounts
-from checks import hand_over, wrong_rows
+from checks import book, wrong_rows
 from headers import names_field
 
 
@@ -20,17 +20,15 @@ def detect_amounts(*, values_sample: list[object], **_: object) -> dict[str, dic
     return {"scores": {"self": 0.4 * share_of_amounts(values_sample) - 0.2}}
 
 
-def transform(
-    *, values: list[object], table_id: str, job_context: Mapping[str, Any], row_offset: int = 0, **_: object
-) -> dict[str, list[Any]]:
+def transform(*, values: list[object], table_id: str, row_offset: int, **_: object) -> dict[str, list[Any]]:
     """Real numbers, rounded to cents."""
     out, unread = amounts(values)
-    hand_over("total", table_id, row_offset, out, job_context["tolerance"])
+    book("total", table_id, row_offset, out)
     return {"values": out, "warnings": [f"amounts that could not be read: {unread}"] if unread else []}
 
 
 def validate(
-    *, values: list[object], table_id: str, row_offset: int = 0, **_: object
+    *, values: list[object], table_id: str, row_offset: int, job_context: Mapping[str, Any], **_: object
 ) -> dict[str, list[dict[str, Any]]]:
     """A total must be there, be an amount, and be the sum of net and tax."""
     issues: list[dict[str, Any]] = []
@@ -39,7 +37,7 @@ def validate(
             issues.append(_issue(row, "required_missing", "error", "The total is missing."))
         elif isinstance(value, str):
             issues.append(_issue(row, "invalid_format", "error", "This is no amount."))
-    for row in wrong_rows(table_id, row_offset):
+    for row in wrong_rows(table_id, row_offset, len(values), job_context["tolerance"]):
         issues.append(_issue(row, "total_mismatch", "warning", "Net and tax do not add up to the total."))
     return {"issues": issues}
 

@@ -35,7 +35,7 @@ def read_amount(value: object) -> float | None:
     digits = re.sub(r"\D", "", text)
     if decimals:
         places = len(text) - 1 - max(text.rfind("."), text.rfind(","))
-        amount = int(digits) / 10**places
+        amount = int(digits) / 10.0**places
     elif len(separators) == 1 and not re.fullmatch(r"\d{1,3}[.,]\d{3}", text):
         amount = float(text.replace(",", "."))
     else:

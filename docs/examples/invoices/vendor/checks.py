@@ -1,40 +1,38 @@
 """The cross-check net + tax = total, made while the columns pass by.
 
-A script sees one column. What several columns must agree on lives here: each transform hands over its part, and as
-soon as all three parts of a batch are in, the rows that do not add up are noted and the amounts are let go, so that
-memory does not grow with the number of rows.
+A script sees one column, and of a long column one batch at a time. What several columns must agree on lives here: every
+transform books its amounts, and what remains of a row should be nothing. It costs eight bytes a row, in whatever order
+columns and batches come.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from math import nan
 
-PARTS = ("net", "tax", "total")
+SIGNS = {"net": 1.0, "tax": 1.0, "total": -1.0}
 
-_waiting: dict[tuple[str, int], dict[str, Sequence[object]]] = {}
-_wrong: dict[tuple[str, int], list[int]] = {}
-
-
-def hand_over(part: str, table_id: str, row_offset: int, amounts: Sequence[object], tolerance: float) -> None:
-    """Takes one column of one batch. Rows where an amount is missing or unreadable are not compared."""
-    key = (table_id, row_offset)
-    if key not in _waiting:
-        # Another batch begins: what an earlier one still waited for will never come.
-        _waiting.clear()
-    parts = _waiting.setdefault(key, {})
-    parts[part] = amounts
-    if len(parts) == len(PARTS):
-        _wrong[key] = [
-            row
-            for row, (net, tax, total) in enumerate(zip(*(parts[name] for name in PARTS)), start=1)
-            if isinstance(net, float)
-            and isinstance(tax, float)
-            and isinstance(total, float)
-            and abs(net + tax - total) > tolerance
-        ]
-        del _waiting[key]
+_balances: dict[str, array[float]] = {}
+_booked: dict[str, set[str]] = {}
 
 
-def wrong_rows(table_id: str, row_offset: int) -> list[int]:
-    """The 1-based rows of a batch that do not add up."""
-    return _wrong.get((table_id, row_offset), [])
+def book(part: str, table_id: str, row_offset: int, amounts: Sequence[object]) -> None:
+    """Books one batch of the column ``part``. An amount that is missing or unreadable makes its row incomparable."""
+    balance = _balances.setdefault(table_id, array("d"))
+    missing = row_offset + len(amounts) - len(balance)
+    if missing > 0:
+        balance.extend([0.0] * missing)
+    sign = SIGNS[part]
+    for row, amount in enumerate(amounts, start=row_offset):
+        balance[row] += sign * amount if isinstance(amount, float) else nan
+    _booked.setdefault(table_id, set()).add(part)
+
+
+def wrong_rows(table_id: str, row_offset: int, rows: int, tolerance: float) -> list[int]:
+    """The 1-based rows of a batch that do not add up; none when the table lacks one of the three columns."""
+    if _booked.get(table_id) != set(SIGNS):
+        return []
+    balance = _balances[table_id][row_offset : row_offset + rows]
+    # Not a number is never greater than anything, so incomparable rows drop out by themselves.
+    return [row for row, rest in enumerate(balance, start=1) if abs(rest) > tolerance]

@@ -48,16 +48,21 @@ def transform(*, values: Sequence[object], **_: object) -> dict[str, list[Any]]:
     return {"values": out, "warnings": warnings}
 
 
-def validate(*, values: Sequence[object], **_: object) -> dict[str, list[dict[str, Any]]]:
-    """Missing, malformed and repeated ids. The first holder of an id is right; the later ones are reported."""
+def validate(
+    *, values: Sequence[object], row_offset: int, state: dict[str, Any], **_: object
+) -> dict[str, list[dict[str, Any]]]:
+    """Missing, malformed and repeated ids. The first holder of an id is right; the later ones are reported.
+
+    A table of more than 50,000 rows comes in batches: ``row_offset`` rows came before, ``state`` keeps what was seen.
+    """
     issues: list[dict[str, Any]] = []
-    first_seen: dict[object, int] = {}
+    first_seen: dict[object, int] = state.setdefault("first_seen", {})
     for row, value in enumerate(values, start=1):
         if value in (None, ""):
             issues.append(_issue(row, "required_missing", "Every member needs an ID."))
         elif not (isinstance(value, str) and CANONICAL.fullmatch(value)):
             issues.append(_issue(row, "pattern_mismatch", "An ID is M- and four digits."))
-        elif first_seen.setdefault(value, row) != row:
+        elif first_seen.setdefault(value, row_offset + row) != row_offset + row:
             issues.append(_issue(row, "duplicate", f"The same ID is on row {first_seen[value]} of this table."))
     return {"issues": issues}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 TOTALS = ("total", "sum", "count")
 
@@ -14,8 +15,10 @@ def detect_total(*, row_values_sample: Sequence[object], **_: object) -> dict[st
     return {"scores": {"separator": 1.0 if is_total else 0.0}}
 
 
-def detect_remark(*, row_values_sample: Sequence[object], **_: object) -> dict[str, dict[str, float]]:
-    """A single text in a whole row is a title or a remark."""
+def detect_remark(
+    *, row_values_sample: Sequence[object], table_hint: Mapping[str, Any], **_: object
+) -> dict[str, dict[str, float]]:
+    """A single text in a row that stands apart. Right below a member it is a member of whom little is known."""
     filled = [value for value in row_values_sample if value not in (None, "")]
-    is_remark = len(filled) == 1 and isinstance(filled[0], str)
+    is_remark = len(filled) == 1 and isinstance(filled[0], str) and not table_hint["in_table"]
     return {"scores": {"separator": 0.6 if is_remark else 0.0}}

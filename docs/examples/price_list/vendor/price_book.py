@@ -1,7 +1,7 @@
 """What one column has to know about another: the list prices of a table, kept for the check of the dealer prices.
 
 The manifest asks for ``in_memory`` mode, so a script sees a whole table in one call and one list per table is enough.
-The invoices example shows how to do such a check in batches.
+The invoices example does such a check in batches.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ def starts_as_utf8(head: bytes) -> bool:
 
 def plain_text(block: bytes) -> str | None:
     """The text of a block of rows; None when it holds characters or marks that are the parser's business."""
-    if len(block.translate(None, _CONTROL)) != len(block) or b"]]>" in block or b"\xef\xbf\xbe" in block:
+    if len(block.translate(None, _CONTROL)) != len(block) or b"]]" in block:
         return None
-    if b"\xef\xbf\xbf" in block:
+    if not block.isascii() and (b"\xef\xbf\xbe" in block or b"\xef\xbf\xbf" in block):  # U+FFFE and U+FFFF
         return None
     try:
         return block.decode()

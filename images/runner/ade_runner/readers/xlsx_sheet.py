@@ -12,6 +12,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
+from operator import itemgetter
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, cell, parse_cell, parse_range
 from ade_runner.errors import JobError
@@ -64,6 +65,10 @@ _MOST_ATTRIBUTES = 262_144  # spellings of style and type: four times Excel's nu
 _LONGEST_HEAD = 1024 * 1024  # bytes before the first row
 
 
+_whole_cell = itemgetter(0)
+_other_attributes = itemgetter(3)
+
+
 @dataclass
 class SheetFacts:
     """What is known about a sheet once its rows were read."""
@@ -106,7 +111,8 @@ def sheet_rows(
     cell_style: str | None = None
     in_data = in_row = in_cell = reading = phonetic = False
     parsed_rows = 0
-    attributes_seen: dict[str, tuple[str | None, str | None]] = {}  # as a recognized cell spells them → style, type
+    attributes_seen: dict[str, tuple[str | None, str | None]] = {}
+    # A recognized cell's attributes as it spells them → style and type, where None is a number and "#date" a serial number.
     misplaced = 0
     depth = 0  # of elements other than row, c, v and t
     serials: dict[tuple[str | None, str], Value] = {}
@@ -236,10 +242,10 @@ def sheet_rows(
         if start is None:
             return False
         cells = CELL.findall(text, start.end())
-        if start.end() + sum([len(found[0]) for found in cells]) != len(text):
+        if start.end() + sum(map(len, map(_whole_cell, cells))) != len(text):
             return False
-        for found in cells:
-            if found[3] not in attributes_seen and not attributes_of(found[3]):
+        for spelling in set(map(_other_attributes, cells)):
+            if spelling not in attributes_seen and not learn_attributes(spelling):
                 return False
         row_text = start[1]
         begin_row(row_text)
@@ -258,15 +264,12 @@ def sheet_rows(
                     value = hot.get(value_text)
                     if value is None:
                         value = shared(value_text)
-                elif kind is None or kind == "n":
-                    if style in date_formats:
-                        value = serials.get((style, value_text))
-                        if value is None:
-                            value = serial(value_text, style)
-                    elif value_text.isdigit():
-                        value = whole(value_text)
-                    else:
-                        value = number(value_text)
+                elif kind is None:
+                    value = int(value_text) if value_text.isdecimal() and len(value_text) < 16 else number(value_text)
+                elif kind == "#date":
+                    value = serials.get((style, value_text))
+                    if value is None:
+                        value = serial(value_text, style)
                 else:
                     value = other_type(value_text, kind)
                 if value is None or value == "":
@@ -282,12 +285,15 @@ def sheet_rows(
         finish_row()
         return True
 
-    def attributes_of(text: str) -> bool:
+    def learn_attributes(text: str) -> bool:
         """Learn a spelling of a recognized cell's attributes; False when it is an unusual one."""
         match = CELL_ATTRIBUTES.fullmatch(text)
         if match is None or len(attributes_seen) >= _MOST_ATTRIBUTES:
             return False
-        attributes_seen[text] = match[1], match[2]
+        style, kind = match[1], match[2]
+        if kind is None or kind == "n":
+            kind = "#date" if style in date_formats else None
+        attributes_seen[text] = style, kind
         return True
 
     def referenced(text: str) -> str:
@@ -361,6 +367,8 @@ def sheet_rows(
             raise corrupt(f"has a number that cannot be read in {here()}") from None
 
     def number(text: str) -> Value:
+        if text.isdigit():
+            return whole(text)
         try:
             value = float(text)
         except ValueError:
