@@ -1,7 +1,7 @@
 """Recognizes rows in the one spelling that nearly every program writes, so that they need no XML parser.
 
 A row is taken only when all of it, to the last character, is made of the elements below; any other row, and everything
-around the rows, is the parser's. Recognizing is about three times as fast as parsing.
+around the rows, is the parser's. Recognizing takes about half the time of parsing.
 """
 
 from __future__ import annotations
