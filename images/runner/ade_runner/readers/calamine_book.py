@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from math import isfinite
 from pathlib import Path
@@ -70,15 +71,13 @@ class CalamineBook:
         package: Package | None = None,
         parts: dict[str, str] | None = None,
     ) -> None:
-        from python_calamine import CalamineWorkbook  # only jobs with such a file pay for its import
-
         self.format = format
         self._shown = shown
         self._limits = limits
         self._package = package
         self._parts = parts or {}
         self._facts: dict[int, SheetFacts] = {}
-        self._book: CalamineWorkbook = self._guarded(lambda: CalamineWorkbook.from_path(str(path)))
+        self._book: CalamineWorkbook = self._guarded(lambda: _load(path, format))
         self.sheets: list[SheetInfo] = []
         for sheet in self._book.sheets_metadata:
             if str(sheet.typ).endswith("WorkSheet"):
@@ -160,6 +159,16 @@ class CalamineBook:
             if type(error).__name__ == "PanicException":
                 raise self._corrupt(f"it is not a readable {self.format} workbook") from None
             raise
+
+
+def _load(path: Path, format: str) -> CalamineWorkbook:
+    """Open a file as the very format it was measured as: calamine goes by the name's ending, and guesses without one."""
+    from python_calamine import CalamineWorkbook  # only jobs with such a file pay for its import
+
+    with tempfile.TemporaryDirectory(prefix="ade-") as folder:
+        alias = Path(folder, f"book.{format}")
+        alias.symlink_to(path.resolve())
+        return CalamineWorkbook.from_path(str(alias))
 
 
 def _encrypted(shown: str) -> JobError:

@@ -165,7 +165,7 @@ def sniff_delimiter(text: str, max_cell: int) -> str:
     """The delimiter under which most records have the same number of fields, more than one; a comma when none does."""
     best, best_score = _FALLBACK, 0.0
     for delimiter in _DELIMITERS:
-        widths = _widths(text, delimiter, max_cell)
+        widths, clean = _widths(text, delimiter, max_cell)
         if not widths:
             continue
         # The most frequent width wins; a file where few rows are split at all is not split by this delimiter.
@@ -173,24 +173,28 @@ def sniff_delimiter(text: str, max_cell: int) -> str:
         if not split:
             continue
         width, count = max(split.items(), key=lambda item: (item[1], item[0]))
-        score = round(count / len(widths), 1)
+        score = round(count / len(widths), 1) * (1 if clean else 0.5)
         if score > best_score:
             best, best_score = delimiter, score
     return best
 
 
-def _widths(text: str, delimiter: str, max_cell: int) -> list[int]:
+def _widths(text: str, delimiter: str, max_cell: int) -> tuple[list[int], bool]:
+    """The number of fields of each record, and whether every quoted field ended at this delimiter."""
     csv.field_size_limit(max_cell)
     widths: list[int] = []
-    try:
-        for record in csv.reader(_text_lines(text), delimiter=delimiter):
-            if any(record):
-                widths.append(len(record))
-            if len(widths) >= _SNIFFED_RECORDS:
-                break
-    except csv.Error:
-        pass  # what was counted up to here still tells
-    return widths
+    for strict in (True, False):
+        widths.clear()
+        try:
+            for record in csv.reader(_text_lines(text), delimiter=delimiter, strict=strict):
+                if any(record):
+                    widths.append(len(record))
+                if len(widths) >= _SNIFFED_RECORDS:
+                    break
+            return widths, strict
+        except csv.Error:
+            pass  # not strictly this delimiter's; or a field past the limit, and what was counted so far still tells
+    return widths, False
 
 
 def _text_lines(text: str) -> Iterator[str]:

@@ -52,8 +52,8 @@ def measure(package: Package, check: Callable[[int], None]) -> None:
             cell_repeat = _count(attributes.get(_TABLE + "number-columns-repeated"))
             cell_text = 0
             if _OFFICE + "value-type" in attributes:
-                add_text(sum(map(len, attributes.values())))
                 used()
+                add_text(sum(map(len, attributes.values())))
             column += cell_repeat
         elif name == _ROW:
             row += row_repeat if column or row else 0

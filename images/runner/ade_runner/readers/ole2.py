@@ -46,7 +46,10 @@ class _Directory:
 
     def _sector(self, number: int) -> bytes:
         self._file.seek((number + 1) * self._sector_size)
-        return self._file.read(self._sector_size)
+        content = self._file.read(self._sector_size)
+        if len(content) < 128:
+            raise ValueError("the file ends before this sector")
+        return content
 
     def _next(self, number: int) -> int:
         table, entry = divmod(number, self._sector_size // 4)

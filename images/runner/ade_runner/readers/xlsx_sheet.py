@@ -1,8 +1,9 @@
 """Streams the rows of one worksheet part.
 
-The handlers below run once per XML event, so they are closures over plain local variables and do nothing that could wait for
-the end of a row or of a chunk. One chunk of XML is parsed at a time and its rows are handed on before the next: memory does
-not depend on the number of rows.
+Rows in the usual spelling are recognized as a whole (``plain_rows``); whatever else the part holds goes through the XML
+parser, which never notices that rows were taken out of its sight. Both ways lead to the same functions for values. The
+parser's handlers run once per XML event, so they are closures over plain local variables. One chunk is read at a time and its
+rows are handed on before the next: memory does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -11,12 +12,23 @@ import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
+from operator import itemgetter
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, cell, parse_cell, parse_range
 from ade_runner.errors import JobError
 from ade_runner.readers.book import Merge, human_size
 from ade_runner.readers.markup import MAX_DEPTH, Attributes, BoundedParser, prefix_of, unescape
-from ade_runner.readers.package import Package
+from ade_runner.readers.package import CHUNK, Package
+from ade_runner.readers.plain_rows import (
+    CELL,
+    CELL_ATTRIBUTES,
+    ROW_END,
+    ROW_START,
+    SHEET_DATA,
+    dereference,
+    plain_text,
+    starts_as_utf8,
+)
 from ade_runner.readers.shared_strings import SharedStrings
 from ade_runner.values import EXACT_DIGITS, Value
 
@@ -48,6 +60,13 @@ OTHER_ERROR = "#OTHER!"
 _EXACT = 10.0**EXACT_DIGITS
 _SPARSE_GAP = 64  # empty columns in a row past which it is kept by column until it is handed on
 _KNOWN_SERIALS = 65_536  # decoded dates kept for reuse
+_LONGEST_PLAIN_ROW = 2 * 1024 * 1024  # bytes; a longer one is left to the parser
+_MOST_ATTRIBUTES = 262_144  # spellings of style and type: four times Excel's number of styles
+_LONGEST_HEAD = 1024 * 1024  # bytes before the first row
+
+
+_whole_cell = itemgetter(0)
+_other_attributes = itemgetter(3)
 
 
 @dataclass
@@ -90,20 +109,23 @@ def sheet_rows(
     column = -1
     cell_type: str | None = None
     cell_style: str | None = None
-    in_row = in_cell = reading = phonetic = False
+    in_data = in_row = in_cell = reading = phonetic = False
+    parsed_rows = 0
+    attributes_seen: dict[str, tuple[str | None, str | None]] = {}
+    # A recognized cell's attributes as it spells them → style and type, where None is a number and "#date" a serial number.
     misplaced = 0
     depth = 0  # of elements other than row, c, v and t
     serials: dict[tuple[str | None, str], Value] = {}
     hot = strings.hot
-    C = ROW = V = T = IS = PHONETIC = MERGE = ""
+    C = ROW = V = T = IS = PHONETIC = MERGE = DATA = ""
 
     def root(name: str, _: Attributes) -> None:
-        nonlocal C, ROW, V, T, IS, PHONETIC, MERGE
+        nonlocal C, ROW, V, T, IS, PHONETIC, MERGE, DATA
         prefix = prefix_of(name, "worksheet")
         if prefix is None:
             raise corrupt("is not a worksheet")
-        C, ROW, V, T, IS, PHONETIC, MERGE = (
-            prefix + local for local in ("c", "row", "v", "t", "is", "rPh", "mergeCell")
+        C, ROW, V, T, IS, PHONETIC, MERGE, DATA = (
+            prefix + local for local in ("c", "row", "v", "t", "is", "rPh", "mergeCell", "sheetData")
         )
         parser.expat.StartElementHandler = start
         parser.expat.EndElementHandler = end
@@ -137,12 +159,12 @@ def sheet_rows(
         nonlocal in_cell, reading
         if name == V:
             reading = False
-            text = texts[0] if len(texts) == 1 else "".join(texts)
+            text = texts[0] if len(texts) == 1 else long_text()
             if cell_type is None or cell_type == "n":
                 if cell_style in date_formats:
                     value = serials.get((cell_style, text))
                     if value is None:
-                        value = serial(text)
+                        value = serial(text, cell_style)
                 elif text.isdigit():
                     value = whole(text)
                 else:
@@ -150,11 +172,9 @@ def sheet_rows(
             elif cell_type == "s":
                 value = hot.get(text)
                 if value is None:
-                    value = strings.get(text)
-                    if value is None:
-                        raise corrupt(f"refers to a shared string that does not exist in {here()}")
+                    value = shared(text)
             else:
-                value = other_type(text)
+                value = other_type(text, cell_type)
             if value is not None and value != "":
                 if column == len(row) and sparse is None:
                     row.append(value)
@@ -165,29 +185,17 @@ def sheet_rows(
         elif name == T:
             reading = False
             if not phonetic:
-                runs.append("".join(texts))
+                runs.append(long_text())
         else:
             end_other(name)
 
     def start_other(name: str, attributes: Attributes) -> None:
-        nonlocal row, sparse, row_number, row_digits, column, in_row, phonetic, depth
+        nonlocal in_data, in_row, phonetic, depth
         if name == ROW:
             if in_row:
                 raise corrupt(f"has a row inside of row {row_number:,}")
             in_row = True
-            number_text = attributes.get("r")
-            if number_text is None:
-                this_number = row_number + 1
-            elif number_text.isdecimal() and len(number_text) <= 7:
-                this_number = int(number_text)
-            else:
-                raise corrupt(f"has a row without a proper number after row {row_number:,}")
-            if this_number <= row_number:
-                raise corrupt(f"has row {this_number:,} after row {row_number:,}")
-            if this_number > MAX_ROWS:
-                raise corrupt(f"has more than {MAX_ROWS:,} rows")
-            row_number, row_digits, column = this_number, len(str(this_number)), -1
-            row, sparse = [], None
+            begin_row(attributes.get("r"))
             return
         depth += 1
         if depth > MAX_DEPTH:
@@ -196,6 +204,8 @@ def sheet_rows(
             runs.clear()
         elif name == PHONETIC:
             phonetic = True
+        elif name == DATA:
+            in_data = True
         elif name == MERGE:
             if len(facts.merged) >= max_merges:
                 raise corrupt(f"has more than {max_merges:,} merged ranges")
@@ -207,14 +217,11 @@ def sheet_rows(
                 facts.merged.append(merge)
 
     def end_other(name: str) -> None:
-        nonlocal row, sparse, in_row, phonetic, depth
+        nonlocal in_data, in_row, phonetic, depth, parsed_rows
         if name == ROW:
             in_row = False
-            if sparse is not None:
-                finished.append((row_number, sparse))
-            elif row:
-                finished.append((row_number, row))
-            row, sparse = [], None  # a cell outside of any row ends up here and is forgotten
+            parsed_rows += 1
+            finish_row()
             return
         depth -= 1
         if name == IS:
@@ -225,6 +232,98 @@ def sheet_rows(
                 place(text)
         elif name == PHONETIC:
             phonetic = False
+        elif name == DATA:
+            in_data = False
+
+    def recognize(text: str, references: bool) -> bool:
+        """Take a row, given without its end tag; False, and nothing done, when any of it is unusual."""
+        nonlocal column
+        start = ROW_START.match(text)
+        if start is None:
+            return False
+        cells = CELL.findall(text, start.end())
+        if start.end() + sum(map(len, map(_whole_cell, cells))) != len(text):
+            return False
+        for spelling in set(map(_other_attributes, cells)):
+            if spelling not in attributes_seen and not learn_attributes(spelling):
+                return False
+        row_text = start[1]
+        begin_row(row_text)
+        append = row.append
+        for _, letters, digits, attributes, value_text, inline, formula_value in cells:
+            known = columns.get(letters)
+            if known is None or digits != row_text:
+                known = locate(letters + digits)
+            column = known
+            value_text = value_text or formula_value
+            if references and ("&" in value_text or "&" in inline):
+                value_text, inline = referenced(value_text), referenced(inline)
+            if value_text:
+                style, kind = attributes_seen[attributes]
+                if kind == "s":
+                    value = hot.get(value_text)
+                    if value is None:
+                        value = shared(value_text)
+                elif kind is None:
+                    value = int(value_text) if value_text.isdecimal() and len(value_text) < 16 else number(value_text)
+                elif kind == "#date":
+                    value = serials.get((style, value_text))
+                    if value is None:
+                        value = serial(value_text, style)
+                else:
+                    value = other_type(value_text, kind)
+                if value is None or value == "":
+                    continue
+            elif inline:
+                value = unescape(inline) if "_x" in inline else inline
+            else:
+                continue
+            if known == len(row) and sparse is None:
+                append(value)
+            else:
+                place(value)
+        finish_row()
+        return True
+
+    def learn_attributes(text: str) -> bool:
+        """Learn a spelling of a recognized cell's attributes; False when it is an unusual one."""
+        match = CELL_ATTRIBUTES.fullmatch(text)
+        if match is None or len(attributes_seen) >= _MOST_ATTRIBUTES:
+            return False
+        style, kind = match[1], match[2]
+        if kind is None or kind == "n":
+            kind = "#date" if style in date_formats else None
+        attributes_seen[text] = style, kind
+        return True
+
+    def referenced(text: str) -> str:
+        decoded = dereference(text)
+        if decoded is None:
+            raise corrupt(f"has a character reference that XML does not know in {here()}")
+        return decoded
+
+    def begin_row(number_text: str | None) -> None:
+        nonlocal row, sparse, row_number, row_digits, column
+        if number_text is None:
+            this_number = row_number + 1
+        elif number_text.isdecimal() and len(number_text) <= 7:
+            this_number = int(number_text)
+        else:
+            raise corrupt(f"has a row without a proper number after row {row_number:,}")
+        if this_number <= row_number:
+            raise corrupt(f"has row {this_number:,} after row {row_number:,}")
+        if this_number > MAX_ROWS:
+            raise corrupt(f"has more than {MAX_ROWS:,} rows")
+        row_number, row_digits, column = this_number, len(str(this_number)), -1
+        row, sparse = [], None
+
+    def finish_row() -> None:
+        nonlocal row, sparse
+        if sparse is not None:
+            finished.append((row_number, sparse))
+        elif row:
+            finished.append((row_number, row))
+        row, sparse = [], None  # a cell outside of any row ends up here and is forgotten
 
     def place(value: Value) -> None:
         """Put a value where the row does not just go on: after a gap, or back at an earlier column."""
@@ -268,6 +367,8 @@ def sheet_rows(
             raise corrupt(f"has a number that cannot be read in {here()}") from None
 
     def number(text: str) -> Value:
+        if text.isdigit():
+            return whole(text)
         try:
             value = float(text)
         except ValueError:
@@ -283,45 +384,115 @@ def sheet_rows(
             return whole(text)
         return value
 
-    def serial(text: str) -> Value:
+    def serial(text: str, style: str | None) -> Value:
         value = number(text)
         if type(value) is int or type(value) is float:
-            value = date_formats[cell_style](value)
-        if len(serials) < _KNOWN_SERIALS:
-            serials[cell_style, text] = value
+            value = date_formats[style](value)
+        if len(serials) < _KNOWN_SERIALS and len(text) < 32:
+            serials[style, text] = value
         return value
 
-    def other_type(text: str) -> Value:
-        if cell_type == "b":
+    def shared(position: str) -> str:
+        string = strings.get(position)
+        if string is None:
+            raise corrupt(f"refers to a shared string that does not exist in {here()}")
+        return string
+
+    def long_text() -> str:
+        """The text of the current element, from as many pieces as the parser made of it."""
+        text = "".join(texts)
+        if len(text) > max_cell:
+            raise too_large()
+        return text
+
+    def too_large() -> JobError:
+        return JobError(
+            "input_cell_too_large",
+            f"{package.name} has more than {human_size(max_cell)} of text in {here()};"
+            " shorten it and upload the workbook again.",
+        )
+
+    def other_type(text: str, kind: str) -> Value:
+        if kind == "b":
             return text.strip() not in ("0", "false")
-        if cell_type == "e":
+        if kind == "e":
             facts.count_error(text)
             return text
-        if cell_type == "d":
+        if kind == "d":
             return iso_date(text)
-        if cell_type == "str" or cell_type == "inlineStr":
+        if kind == "str" or kind == "inlineStr":
             return unescape(text) if "_x" in text else text
         raise corrupt(f"has a cell of an unknown type in {here()}")
 
-    parser.expat.StartElementHandler = root
-    parser.expat.CharacterDataHandler = texts.append
-    for chunk in package.chunks(part):
-        parser.feed(chunk)
+    def parse(content: bytes) -> None:
+        """Feed the parser and see that no cell's text piles up."""
+        for at in range(0, len(content), CHUNK):
+            parser.feed(content[at : at + CHUNK])
+            if not reading:
+                texts.clear()
+            if (texts or runs) and sum(map(len, texts)) + sum(map(len, runs)) > max_cell:
+                raise too_large()
+
+    def take(block: bytes) -> bool:
+        """Take a block of whole rows; False when the parser is not back between two rows afterwards."""
+        text = plain_text(block)
+        if text is None:
+            parse(block)
+            return in_data and depth == 1 and not in_row
+        references = "&" in text
+        rows = text.split("</row>")
+        rows.pop()  # what follows the last end tag: nothing
+        for at, row_text in enumerate(rows):
+            if len(row_text) <= max_cell and recognize(row_text, references):
+                continue
+            # The end tag may be none, but part of a comment or the like: then the parser will not have seen a row end.
+            before = parsed_rows
+            parse(f"{row_text}</row>".encode())
+            if not (in_data and depth == 1 and not in_row and parsed_rows == before + 1):
+                parse("".join(f"{rest}</row>" for rest in rows[at + 1 :]).encode())
+                return False
+        return True
+
+    def drain() -> Iterator[tuple[int, list[Value]]]:
         for at, values in finished:
             yield at, values if type(values) is list else _dense(values)  # type: ignore[arg-type]
         finished.clear()
-        if not reading:
-            texts.clear()
-        if texts or runs:
-            if sum(map(len, texts)) + sum(map(len, runs)) > max_cell:
-                raise JobError(
-                    "input_cell_too_large",
-                    f"{package.name} has more than {human_size(max_cell)} of text in {here()};"
-                    " shorten it and upload the workbook again.",
-                )
+
+    parser.expat.StartElementHandler = root
+    parser.expat.CharacterDataHandler = texts.append
+    chunks = package.chunks(part)
+    waiting = b""
+    recognizing = False
+    for chunk in chunks:  # the head, up to the first row
+        waiting += chunk
+        at = waiting.find(SHEET_DATA)
+        if at >= 0:
+            head, waiting = waiting[: at + len(SHEET_DATA)], waiting[at + len(SHEET_DATA) :]
+            parse(head)
+            recognizing = starts_as_utf8(head) and in_data and depth == 1
+            break
+        if len(waiting) > _LONGEST_HEAD:
+            break
+    while True:
+        cut = waiting.rfind(ROW_END) + len(ROW_END) if recognizing else len(waiting)
+        if recognizing and cut < len(ROW_END):
+            cut = 0
+            if len(waiting) > _LONGEST_PLAIN_ROW:
+                recognizing, cut = False, len(waiting)
+        if cut:
+            block, waiting = waiting[:cut], waiting[cut:]
+            if recognizing:
+                recognizing = take(block)
+            else:
+                parse(block)
+            yield from drain()
+        following = next(chunks, None)
+        if following is None:
+            break
+        waiting += following
+    parse(waiting)
     parser.feed(b"", final=True)
-    for at, values in finished:
-        yield at, values if type(values) is list else _dense(values)  # type: ignore[arg-type]
+    yield from drain()
 
 
 def _dense(values: dict[int, Value]) -> list[Value]:
