@@ -269,3 +269,17 @@ def test_more_header_rows_than_tables_allowed_are_read_as_data(bench):
 def test_people_come_out_as_they_went_in(bench):
     done = bench.table(PEOPLE)
     assert done.rows[1:] == PEOPLE[1:]
+
+
+def test_side_by_side_tables_may_have_their_headers_in_different_rows(bench):
+    sheet = [
+        ["Member ID", "Name"],
+        ["A1", "Ada Long"],
+        ["A2", "Bob Short", None, "Plan", "Price"],
+        ["A3", "Cyd Tall", None, "basic", 5],
+        ["A4", "Dot Wide", None, "plus", 7],
+    ]
+    done = bench.table(sheet)
+    assert ranges(done) == ["A1:B5", "D3:E5"]
+    assert [table["header"]["kind"] for table in done.tables] == ["raw", "promoted"]
+    assert [table["row_count"] for table in done.tables] == [4, 2]

@@ -118,16 +118,27 @@ def _refuse(run: JobRun, rule: Rule, message: str, sheet_id: str, row: int) -> N
 def builtin_classifier(words: frozenset[str]) -> Classifier:
     """The rules for packages without row detectors; described in docs/developers/pipeline.md."""
 
+    initials = frozenset(word[0] for word in words)
+    longest = 2 * max(map(len, words), default=0)
+
+    def opens_header(first: str) -> bool:
+        """Whether a text is a word of the manifest; decided by its looks where that is enough, for most rows are data."""
+        if len(first) > longest or (first[:1].isalnum() and first[0].casefold() not in initials):
+            return False
+        return fold(first) in words
+
     def classify(row: int, values: list[Value], around: Surroundings) -> Verdict:
-        cells = [value for value in values if value is not None]
-        count = len(cells)
-        first = cells[0] if cells else None
+        count = len(values) - values.count(None)
+        first = values[0]
+        if first is None:
+            first = next((value for value in values if value is not None), None)
         if around.width and isinstance(first, str):
-            rule = _separator(first, cells, around)
+            rule = _separator(first, count, around)
             if rule:
                 return Verdict("separator", {"separator": 1.0}, [(rule, 1.0)])
-        if around.in_table and around.rows and not around.gap and not (isinstance(first, str) and fold(first) in words):
+        if around.in_table and around.rows and not (isinstance(first, str) and opens_header(first)):
             return DATA
+        cells = [value for value in values if value is not None]
         headers = [value for value in cells if is_header_text(value)]
         known = len({fold(value) for value in headers if isinstance(value, str)} & words)
         texts = sum(1 for value in headers if isinstance(value, str))
@@ -147,10 +158,9 @@ def builtin_classifier(words: frozenset[str]) -> Classifier:
     return classify
 
 
-def _separator(first: str, cells: list[Value], around: Surroundings) -> str | None:
+def _separator(first: str, count: int, around: Surroundings) -> str | None:
     """The rule by which a row under a table is a total or a note."""
-    count = len(cells)
-    if is_total(first) and around.rows and (count * 2 <= around.width or (count < around.width and is_total_only(first))):
+    if count < around.width and is_total(first) and around.rows and (count * 2 <= around.width or (count < around.width and is_total_only(first))):
         return "builtin.row_types:detect_total"
     if count == 1 and around.rows and around.width >= 3 and kind(first) == "text":
         if " " in first.strip() or not any(map(str.isdigit, first)):
