@@ -1,5 +1,12 @@
 //! ADE Runtime: a container job runtime for spreadsheet normalization.
 //!
-//! One concern per module; dependencies point downwards only: `cli` → `job` → `packages`, `sandbox`, `events`.
+//! One concern per module; dependencies point downwards only: `cli` → `job` → `packages`, `sandbox`, `events`; `image` stands
+//! by itself.
 
+pub mod cli;
+pub mod events;
+pub mod image;
+pub mod job;
 pub mod packages;
+pub mod sandbox;
+pub mod settings;

@@ -1,2 +1,5 @@
 //! The `ade` binary: wires the command line to the library.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ade::cli::main()
+}

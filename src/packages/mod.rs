@@ -1,1 +1,32 @@
 //! Config packages: reading, validating and hashing them.
+//!
+//! A package is a folder or a zip with `manifest.json` at its root. [`Package::open`] reads either into bounded memory,
+//! without writing to the host, and refuses what is unsafe or too large with a [`PackageError`] of a stable code.
+//! [`validate`] then checks the manifest and that the scripts it names exist, and collects everything that is wrong as
+//! [`Diagnostic`]s rather than stopping at the first. Whether the scripts are valid Python is found out in the container.
+//!
+//! The rules are published in `docs/developers/manifest.md` and `docs/schemas/manifest.v1.0.schema.json`.
+
+mod archive;
+mod canonical;
+mod caps;
+mod diagnostic;
+mod entry;
+mod error;
+mod folder;
+mod json;
+mod manifest;
+mod package;
+mod parse;
+mod text;
+mod validate;
+
+pub use caps::{Caps, PackageCaps};
+pub use diagnostic::{Code, Counts, Diagnostic, Level};
+pub use error::PackageError;
+pub use manifest::{
+    Column, DEFAULT_MEMORY_MB, DEFAULT_OUTPUT_SHEET, DEFAULT_UNMAPPED_PREFIX, Defaults, Env, Hook,
+    Info, Limits, Manifest, Stage, Writer, WriterMode,
+};
+pub use package::{MANIFEST, Package};
+pub use validate::{Report, validate};

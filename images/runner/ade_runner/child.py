@@ -1,0 +1,105 @@
+"""The forked child: the only process that ever imports tenant code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import frames
+
+_PROGRESS_INTERVAL = 0.1
+
+
+class PipeChannel:
+    """The child's end of the channel to the supervisor. Events past a frame's size lose their detail, never the frame."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._last_progress = 0.0
+
+    def event(self, event: str, level: str = "info", /, **detail: object) -> None:
+        payload = _dump({"event": event, "level": level, "detail": detail})
+        if len(payload) > frames.MAX_PAYLOAD:
+            payload = _dump({"event": event, "level": level, "detail": {"truncated": True, "bytes": len(payload)}})
+        self._send(frames.EVENT, payload)
+
+    def progress(self, pass_name: str, rows: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self._last_progress >= _PROGRESS_INTERVAL:
+            self._last_progress = now
+            self._send(frames.PROGRESS, _dump({"pass": pass_name, "rows": rows, "total": total}))
+
+    def phase(self, name: str) -> None:
+        self._send(frames.PHASE, _dump({"phase": name}))
+
+    def result(self, ok: bool, error: dict[str, Any] | None, summary: dict[str, Any] | None, **extra: object) -> None:
+        record: dict[str, Any] = {"ok": ok, "error": error, "summary": summary, **extra}
+        payload = _dump(record)
+        while len(payload) > frames.MAX_PAYLOAD:
+            payload = _dump(_shrink(record))
+        self._send(frames.RESULT, payload)
+
+    def _send(self, kind: int, payload: bytes) -> None:
+        data = memoryview(frames.encode(kind, payload))
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
+
+
+def _shrink(record: dict[str, Any]) -> dict[str, Any]:
+    """Halves the longest list of diagnostics in a record (says how many went), or drops what is not essential."""
+    holders = [record, (record.get("error") or {}).get("detail") or {}]
+    for holder in holders:
+        diagnostics = holder.get("diagnostics")
+        if isinstance(diagnostics, list) and diagnostics:
+            keep = len(diagnostics) // 2
+            holder["diagnostics_dropped"] = holder.get("diagnostics_dropped", 0) + len(diagnostics) - keep
+            holder["diagnostics"] = diagnostics[:keep]
+            return record
+    error = record.get("error") or {}
+    if error.get("detail") is not None:
+        error["detail"] = None
+        return record
+    kept = {key: record[key] for key in ("ok", "error", "summary")}
+    if error:
+        kept["error"] = {**error, "message": str(error.get("message"))[:1000]}
+    kept["summary"] = None
+    record.clear()
+    record.update(kept)
+    return record
+
+
+def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] | None) -> int:
+    """Does the child's work and returns its exit code. ``ended`` is the error of a first child that died or was stopped."""
+    channel = PipeChannel(channel_fd)
+    try:
+        if ended is not None:
+            from .pipeline import run_job_end
+
+            run_job_end(job, root, channel, ended)
+        elif job["mode"] == "check":
+            from .check import check_package
+
+            check_package(job, root, channel)
+        else:
+            from .pipeline import run_job
+
+            run_job(job, root, channel)
+    except BaseException:  # noqa: BLE001 - the supervisor reports whatever this is as a crash of the runner
+        traceback.print_exc(limit=20, file=sys.__stderr__)
+        return 70
+    finally:
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
+    return 0

@@ -1,0 +1,83 @@
+"""Frames of the container protocol (docs/developers/protocol.md): header, limits, encoder and incremental decoder."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+PROTOCOL = 1
+MAX_PAYLOAD = 65_536
+"""Largest payload of one frame, bytes."""
+
+JOB, DATA, END, STOP = 0x01, 0x02, 0x03, 0x04
+READY, EVENT, PROGRESS, DONE = 0x81, 0x82, 0x83, 0x86
+RESULT, PHASE = 0x90, 0x91
+
+INPUT, OUTPUT = 1, 2
+"""Stream numbers of the two tar archives."""
+
+_HEADER = struct.Struct(">BBHI")
+HEADER_SIZE = _HEADER.size
+
+
+class ProtocolError(Exception):
+    """The bytes are not frames of this protocol, or a frame stands where it may not."""
+
+
+class Frame(NamedTuple):
+    kind: int
+    stream: int
+    payload: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The payload as a JSON object; raises :class:`ProtocolError` when it is none."""
+        try:
+            value = json.loads(self.payload)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"frame 0x{self.kind:02x}: payload is not JSON") from error
+        if not isinstance(value, dict):
+            raise ProtocolError(f"frame 0x{self.kind:02x}: payload is not an object")
+        return value
+
+
+def encode(kind: int, payload: bytes = b"", stream: int = 0) -> bytes:
+    """One frame as bytes; raises ``ValueError`` when the payload is over the limit."""
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"payload of {len(payload)} bytes is over {MAX_PAYLOAD}")
+    return _HEADER.pack(kind, 0, stream, len(payload)) + payload
+
+
+def encode_json(kind: int, value: dict[str, Any]) -> bytes:
+    return encode(kind, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+
+
+class Decoder:
+    """Turns a byte stream into frames; at most one frame plus one chunk is held."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """The frames completed by ``chunk``; raises :class:`ProtocolError` at the first bad header."""
+        buffer = self._buffer
+        buffer += chunk
+        start = 0
+        try:
+            while len(buffer) - start >= HEADER_SIZE:
+                kind, flags, stream, length = _HEADER.unpack_from(buffer, start)
+                if flags != 0 or length > MAX_PAYLOAD:
+                    raise ProtocolError(f"bad frame header: kind 0x{kind:02x}, flags {flags}, length {length}")
+                end = start + HEADER_SIZE + length
+                if len(buffer) < end:
+                    break
+                payload = bytes(buffer[start + HEADER_SIZE : end])
+                start = end
+                yield Frame(kind, stream, payload)
+        finally:
+            del buffer[:start]
+
+    def pending(self) -> int:
+        """Bytes of an incomplete frame still held."""
+        return len(self._buffer)

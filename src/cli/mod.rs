@@ -1,0 +1,135 @@
+//! The command line: one file per command, one exit code per kind of failure.
+
+mod doctor;
+mod image;
+mod node;
+mod progress;
+mod run;
+mod style;
+mod summary;
+mod validate;
+
+use crate::sandbox::{Failure, Fault};
+use crate::settings::Settings;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// ADE turns messy spreadsheets into clean ones, inside hardened containers.
+#[derive(Debug, Parser)]
+#[command(name = "ade", version, propagate_version = true, disable_help_subcommand = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    output: Output,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  succeeded
+  1  the job failed
+  2  bad usage, package or input
+  3  the environment: no Docker, no image, no disk
+  130  interrupted";
+
+/// How to talk to the caller.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Output {
+    /// Print one JSON object on stdout, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print no progress, only the result
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a config package over workbooks
+    Run(run::Args),
+    /// Check a config package: every diagnostic at once, with file, line and hint
+    Validate(validate::Args),
+    /// Build or show the base image of job containers
+    Image(image::Args),
+    /// Check this machine: Docker, its features, disk, image, limits
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "ade", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            anstream::eprintln!("ade: cannot start: {error}");
+            return Exit::Environment.into();
+        }
+    };
+    let Cli { command, settings, output } = cli;
+    runtime.block_on(async {
+        match command {
+            Command::Run(args) => run::main(args, &settings, output).await,
+            Command::Validate(args) => validate::main(args, &settings, output).await,
+            Command::Image(args) => image::main(args, &settings, output).await,
+            Command::Doctor => doctor::main(&settings, output).await,
+            Command::Completions { .. } => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Exit codes, as in [`EXIT_CODES`].
+#[derive(Debug, Clone, Copy)]
+enum Exit {
+    Success,
+    JobFailed,
+    BadRequest,
+    Environment,
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::JobFailed => 1,
+            Exit::BadRequest => 2,
+            Exit::Environment => 3,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+impl From<&Failure> for Exit {
+    fn from(failure: &Failure) -> Self {
+        match failure.kind.fault() {
+            Fault::Job => Self::JobFailed,
+            Fault::Request => Self::BadRequest,
+            Fault::Environment => Self::Environment,
+        }
+    }
+}
+
+/// Reports a failure without a job, and gives its exit code.
+fn fail(failure: &Failure, diagnostics: &[serde_json::Value], output: Output) -> ExitCode {
+    if output.json {
+        println!("{}", json!({"status": "failed", "error": failure, "files": {}, "summary": null, "usage": null, "diagnostics": diagnostics}));
+    } else {
+        style::diagnostics(diagnostics);
+        style::failure(failure);
+    }
+    Exit::from(failure).into()
+}

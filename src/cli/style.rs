@@ -1,0 +1,94 @@
+//! Colours and shapes of what is printed for people. `anstream` drops the colours where they are not wanted
+//! (`NO_COLOR`, `CLICOLOR`, no terminal).
+
+use crate::sandbox::Failure;
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+
+pub const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+pub const STRONG: Style = Style::new().bold();
+pub const DIM: Style = Style::new().dimmed();
+
+/// `text` in `style`.
+pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Prints a failure to stderr: kind, message, and where in the package.
+pub fn failure(failure: &Failure) {
+    anstream::eprintln!("{} {}", paint(BAD, format!("error[{}]:", failure.kind)), failure.message);
+    let place = [
+        failure.script.as_ref().map(|script| match failure.line {
+            Some(line) => format!("{script}:{line}"),
+            None => script.clone(),
+        }),
+        failure.function.as_ref().map(|function| format!("in {function}")),
+        failure.pass.as_ref().map(|pass| format!("during {pass}")),
+    ];
+    let place: Vec<String> = place.into_iter().flatten().collect();
+    if !place.is_empty() {
+        anstream::eprintln!("  {} {}", paint(DIM, "at"), place.join(", "));
+    }
+}
+
+/// Prints diagnostics to stderr, one or two lines each.
+pub fn diagnostics(diagnostics: &[Value]) {
+    for diagnostic in diagnostics {
+        let text = |key: &str| crate::sandbox::outcome::plain(diagnostic[key].as_str().unwrap_or_default(), 1000);
+        let level = text("level");
+        let style = match level.as_str() {
+            "error" => BAD,
+            "warning" => WARN,
+            _ => DIM,
+        };
+        let line = diagnostic["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
+        anstream::eprintln!("{} {}{line}: {}", paint(style, format!("{level}[{}]", text("code"))), text("path"), text("message"));
+        let hint = text("hint");
+        if !hint.is_empty() {
+            anstream::eprintln!("  {} {hint}", paint(DIM, "hint:"));
+        }
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Milliseconds as seconds with two digits.
+#[allow(clippy::cast_precision_loss, reason = "a duration for people")]
+pub fn seconds(ms: u64) -> String {
+    format!("{:.2} s", ms as f64 / 1000.0)
+}
+
+/// Bytes in the unit that reads best.
+#[allow(clippy::cast_precision_loss, reason = "a size for people")]
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{:.0} kB", count as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MB", count as f64 / 1_048_576.0),
+        _ => format!("{:.1} GB", count as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let texts = [0, 999, 1000, 1_234_567].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,256 @@
+//! What a person reads after a job: columns with scores, issues, time, files. Read from the artifact, which is the record.
+
+use super::style::{BAD, DIM, GOOD, STRONG, WARN, bytes, paint, seconds, thousands};
+use crate::job::{JobReport, Prepared};
+use crate::sandbox::Outcome;
+use crate::sandbox::outcome::plain;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Tables whose columns are listed; the artifact has all.
+const SHOWN_TABLES: usize = 6;
+/// Columns listed per table.
+const SHOWN_COLUMNS: usize = 40;
+
+/// The parts of an artifact that a summary needs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    summary: Option<Totals>,
+    inputs: Vec<Input>,
+    sheets: Vec<Sheet>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize)]
+#[serde(default)]
+struct Totals {
+    rows_written: u64,
+    columns_written: u64,
+    issues_found: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Input {
+    name: String,
+    format: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sheet {
+    name: String,
+    tables: Vec<Table>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Table {
+    id: String,
+    range: String,
+    mapping: Vec<Mapping>,
+    validation: Option<Validation>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Mapping {
+    raw: Raw,
+    target_field: Option<String>,
+    score: f64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Raw {
+    column: String,
+    header: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Validation {
+    summary_by_field: BTreeMap<String, FieldIssues>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize, Serialize)]
+#[serde(default)]
+struct FieldIssues {
+    errors: u64,
+    warnings: u64,
+    info: u64,
+    by_code: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Diagnostic {
+    level: String,
+    code: String,
+    message: String,
+    script: Option<String>,
+    line: Option<u64>,
+    count: Option<u64>,
+}
+
+impl Summary {
+    /// Reads an artifact; `None` when there is none or it is of another shape.
+    pub fn read(artifact: &Path) -> Option<Self> {
+        serde_json::from_reader(std::io::BufReader::new(std::fs::File::open(artifact).ok()?)).ok()
+    }
+
+    fn issues(&self) -> BTreeMap<&str, FieldIssues> {
+        let mut fields: BTreeMap<&str, FieldIssues> = BTreeMap::new();
+        let tables = self.sheets.iter().flat_map(|sheet| &sheet.tables);
+        for (field, found) in tables.filter_map(|table| table.validation.as_ref()).flat_map(|validation| &validation.summary_by_field) {
+            let sum = fields.entry(field).or_default();
+            sum.errors += found.errors;
+            sum.warnings += found.warnings;
+            sum.info += found.info;
+            for (code, count) in &found.by_code {
+                *sum.by_code.entry(code.clone()).or_default() += count;
+            }
+        }
+        fields.retain(|_, found| found.errors + found.warnings + found.info > 0);
+        fields
+    }
+
+    /// The summary for programs.
+    pub fn to_json(&self) -> Value {
+        let columns: Vec<Value> = self
+            .sheets
+            .iter()
+            .flat_map(|sheet| sheet.tables.iter().map(move |table| (sheet, table)))
+            .flat_map(|(sheet, table)| {
+                table.mapping.iter().map(move |mapping| {
+                    serde_json::json!({
+                        "sheet": sheet.name, "table": table.id, "column": mapping.raw.column, "header": mapping.raw.header,
+                        "target_field": mapping.target_field, "score": mapping.score,
+                    })
+                })
+            })
+            .collect();
+        let totals = self.summary.unwrap_or_default();
+        serde_json::json!({
+            "rows_written": totals.rows_written,
+            "columns_written": totals.columns_written,
+            "issues_found": totals.issues_found,
+            "columns": columns,
+            "issues_by_field": self.issues(),
+            "diagnostics": self.diagnostics.len(),
+        })
+    }
+}
+
+/// Prints the result of a job on stdout.
+pub fn print(prepared: &Prepared, report: &JobReport, summary: Option<&Summary>, out: &Path, timings: &Value, quiet: bool) {
+    let state = report.outcome.state();
+    let style = match report.outcome {
+        Outcome::Succeeded(_) => GOOD,
+        Outcome::Cancelled(_) => WARN,
+        Outcome::Failed(_) => BAD,
+    };
+    let info = &prepared.manifest().info;
+    let totals = summary.and_then(|summary| summary.summary).unwrap_or_default();
+    let took = seconds(timings["total_ms"].as_u64().unwrap_or_default());
+    let rows = match report.outcome {
+        Outcome::Succeeded(_) => format!("{} rows × {} columns in ", thousands(totals.rows_written), totals.columns_written),
+        _ => String::from("after "),
+    };
+    anstream::println!("{}  {} {}  {rows}{took}", paint(style, state), paint(STRONG, plain(&info.title, 80)), paint(DIM, plain(&info.version, 64)));
+    if quiet {
+        return;
+    }
+    if let Some(summary) = summary {
+        print_columns(summary);
+        print_issues(summary);
+        print_diagnostics(summary);
+    }
+    let time = |key: &str| seconds(timings[key].as_u64().unwrap_or_default());
+    let memory = report.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
+    let cpu = report.usage.cpu_ms.map(|cpu| format!("  ({} CPU{memory})", seconds(cpu))).unwrap_or_default();
+    anstream::println!(
+        "\n{}  prepare {}, start {}, run {}, collect {}{}",
+        paint(STRONG, "Time"), time("prepare_ms"), time("start_ms"), time("run_ms"), time("collect_ms"), paint(DIM, cpu)
+    );
+    anstream::println!("{}", paint(STRONG, "Files"));
+    for name in &report.files {
+        anstream::println!("  {}", out.join(name).display());
+    }
+}
+
+fn print_columns(summary: &Summary) {
+    let names: Vec<String> = summary
+        .inputs
+        .iter()
+        .map(|input| input.format.as_ref().map_or_else(|| plain(&input.name, 60), |format| format!("{} ({format})", plain(&input.name, 60))))
+        .collect();
+    let tables: Vec<(&Sheet, &Table)> = summary.sheets.iter().flat_map(|sheet| sheet.tables.iter().map(move |table| (sheet, table))).collect();
+    if tables.is_empty() {
+        return;
+    }
+    anstream::println!("\n{}  {}", paint(STRONG, "Columns"), paint(DIM, names.join(", ")));
+    for (sheet, table) in tables.iter().take(SHOWN_TABLES) {
+        anstream::println!("  {} {}", plain(&sheet.name, 60), paint(DIM, &table.range));
+        let header = |mapping: &Mapping| plain(mapping.raw.header.as_deref().unwrap_or("(no header)"), 40);
+        let width = table.mapping.iter().map(|mapping| header(mapping).chars().count()).max().unwrap_or_default();
+        for mapping in table.mapping.iter().take(SHOWN_COLUMNS) {
+            let (from, pad) = (header(mapping), width - header(mapping).chars().count());
+            match &mapping.target_field {
+                Some(field) => anstream::println!("    {from}{:pad$}  → {}  {}", "", paint(GOOD, field), paint(DIM, format!("{:.2}", mapping.score))),
+                None => anstream::println!("    {from}{:pad$}  {}  {}", "", paint(WARN, "· unmapped"), paint(DIM, format!("{:.2}", mapping.score))),
+            }
+        }
+        if table.mapping.len() > SHOWN_COLUMNS {
+            anstream::println!("    {}", paint(DIM, format!("and {} more columns", table.mapping.len() - SHOWN_COLUMNS)));
+        }
+    }
+    if tables.len() > SHOWN_TABLES {
+        anstream::println!("  {}", paint(DIM, format!("and {} more tables in artifact.json", tables.len() - SHOWN_TABLES)));
+    }
+}
+
+fn print_issues(summary: &Summary) {
+    let issues = summary.issues();
+    let sum = |count: fn(&FieldIssues) -> u64| issues.values().map(count).sum::<u64>();
+    let (errors, warnings, infos) = (sum(|found| found.errors), sum(|found| found.warnings), sum(|found| found.info));
+    if errors + warnings + infos == 0 {
+        anstream::println!("\n{}  none", paint(STRONG, "Issues"));
+        return;
+    }
+    anstream::println!(
+        "\n{}  {} {}",
+        paint(STRONG, "Issues"),
+        paint(if errors > 0 { BAD } else { DIM }, format!("{} errors", thousands(errors))),
+        paint(if warnings > 0 { WARN } else { DIM }, format!("{} warnings, {} notes", thousands(warnings), thousands(infos)))
+    );
+    let width = issues.keys().map(|field| field.chars().count()).max().unwrap_or_default();
+    for (field, found) in issues {
+        let codes: Vec<String> = found.by_code.iter().map(|(code, count)| format!("{} {}", plain(code, 60), thousands(*count))).collect();
+        anstream::println!("    {field:width$}  {}", codes.join(", "));
+    }
+}
+
+fn print_diagnostics(summary: &Summary) {
+    let worth: Vec<&Diagnostic> = summary.diagnostics.iter().filter(|diagnostic| diagnostic.level != "info").collect();
+    if worth.is_empty() {
+        return;
+    }
+    anstream::println!("\n{}", paint(STRONG, "Diagnostics"));
+    for diagnostic in worth.iter().take(10) {
+        let style = if diagnostic.level == "error" { BAD } else { WARN };
+        let place = match (&diagnostic.script, diagnostic.line) {
+            (Some(script), Some(line)) => format!(" {}:{line}", plain(script, 120)),
+            (Some(script), None) => format!(" {}", plain(script, 120)),
+            _ => String::new(),
+        };
+        let times = diagnostic.count.filter(|count| *count > 1).map(|count| format!(" (×{})", thousands(count))).unwrap_or_default();
+        anstream::println!("    {}{place} {}{times}", paint(style, plain(&diagnostic.code, 80)), plain(&diagnostic.message, 300));
+    }
+    if worth.len() > 10 {
+        anstream::println!("    {}", paint(DIM, format!("and {} more in artifact.json", worth.len() - 10)));
+    }
+}

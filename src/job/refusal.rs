@@ -1,0 +1,92 @@
+//! Why a job is not even started, with every diagnostic at once.
+
+use crate::packages::{self, Manifest, Package, PackageCaps};
+use crate::sandbox::{Caps, Failure, FailureKind, Requested};
+use serde_json::Value;
+use std::path::Path;
+
+/// A job that is refused before anything is started.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub failure: Failure,
+    /// Everything that is wrong with the package.
+    pub diagnostics: Vec<Value>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, diagnostics: Vec::new() }
+    }
+}
+
+/// Opens a package under the default caps.
+///
+/// # Errors
+/// `package_too_large` or `package_invalid`, the package error's own code in `detail`.
+pub fn open_package(path: &Path) -> Result<Package, Failure> {
+    Package::open(path, &PackageCaps::default()).map_err(|error| {
+        let kind = if error.code() == "package_too_large" { FailureKind::PackageTooLarge } else { FailureKind::PackageInvalid };
+        Failure { detail: Some(serde_json::json!({"code": error.code()})), ..Failure::new(kind, error.to_string()) }
+    })
+}
+
+/// Validates the manifest and that scripts exist.
+///
+/// # Errors
+/// A [`Refusal`] with all diagnostics.
+pub fn check_package(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> {
+    let report = packages::validate(package, &package_caps(caps));
+    let diagnostics = to_values(&report.diagnostics);
+    match report.manifest {
+        Some(manifest) if report.counts.errors == 0 => {
+            no_dependencies(package)?;
+            Ok(manifest)
+        }
+        _ => {
+            let first = report.diagnostics.iter().find(|diagnostic| diagnostic.level == packages::Level::Error);
+            let first = first.map_or_else(String::new, |diagnostic| format!(", first: {}", diagnostic.message));
+            let message = format!("the package has {} error(s){first}; `ade validate` lists them all", report.counts.errors);
+            Err(Refusal { failure: Failure::new(FailureKind::PackageInvalid, message), diagnostics })
+        }
+    }
+}
+
+/// Diagnostics as the JSON that is shown and stored.
+#[must_use]
+pub fn to_values(diagnostics: &[packages::Diagnostic]) -> Vec<Value> {
+    diagnostics.iter().filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()).collect()
+}
+
+/// The caps in the terms of a manifest.
+#[must_use]
+pub fn package_caps(caps: &Caps) -> packages::Caps {
+    packages::Caps {
+        timeout_ms: u64::try_from(caps.timeout.as_millis()).unwrap_or(u64::MAX),
+        memory_mb: caps.memory_mb,
+    }
+}
+
+/// What the manifest asks for.
+#[must_use]
+pub fn requested(manifest: &Manifest) -> Requested {
+    Requested { timeout_ms: manifest.defaults.timeout_ms, memory_mb: manifest.defaults.memory_mb }
+}
+
+/// A package with requirements must not run without them.
+fn no_dependencies(package: &Package) -> Result<(), Failure> {
+    let Some(text) = package.file("requirements.txt") else { return Ok(()) };
+    let text = String::from_utf8_lossy(text);
+    let asked = text.trim_start_matches('\u{feff}').lines().map(str::trim).position(|line| !line.is_empty() && !line.starts_with('#'));
+    match asked {
+        None => Ok(()),
+        Some(line) => Err(Failure {
+            script: Some("requirements.txt".into()),
+            line: u32::try_from(line + 1).ok(),
+            ..Failure::new(
+                FailureKind::DependencyUnavailable,
+                "requirements.txt asks for packages, and this version of ADE does not install any: put pure-Python packages into vendor/, or use only the standard library",
+            )
+        }),
+    }
+}

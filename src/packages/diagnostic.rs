@@ -1,0 +1,322 @@
+//! Everything that can be said about a package, as data.
+
+use serde::Serialize;
+
+use super::json::{Pointer, line_of};
+
+/// How much a diagnostic matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The package cannot run.
+    Error,
+    /// It runs, but probably not as meant.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $level:ident $name:literal,)+) => {
+        /// What a diagnostic is about. The names are stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl Code {
+            /// All codes, in the order of the docs.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// How much it matters, always the same for one code.
+            #[must_use]
+            pub const fn level(self) -> Level {
+                match self { $(Self::$variant => Level::$level),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// `manifest.json` is beyond 1 MiB.
+    ManifestTooLarge = Error "manifest_too_large",
+    /// It is not UTF-8.
+    ManifestNotUtf8 = Error "manifest_not_utf8",
+    /// It begins with a byte order mark.
+    ManifestBom = Warning "manifest_bom",
+    /// It is not JSON.
+    ManifestSyntax = Error "manifest_syntax",
+    /// Its arrays and objects are nested too deeply.
+    ManifestTooDeep = Error "manifest_too_deep",
+    /// A key occurs twice in one object.
+    DuplicateKey = Error "duplicate_key",
+    /// A value is of another type than the key wants.
+    WrongType = Error "wrong_type",
+    /// A required key is absent.
+    MissingKey = Error "missing_key",
+    /// A key that the manifest does not have.
+    UnknownKey = Error "unknown_key",
+    /// A key in its older spelling.
+    OlderSpelling = Info "older_spelling",
+    /// A key in both its spellings.
+    BothSpellings = Error "both_spellings",
+    /// `info.schema` names another schema.
+    UnsupportedSchema = Error "unsupported_schema",
+    /// `config_script_api_version` is another than `"1"`.
+    UnsupportedApiVersion = Error "unsupported_api_version",
+    /// A string that must say something is empty.
+    TextEmpty = Error "text_empty",
+    /// A string is too long.
+    TextTooLong = Error "text_too_long",
+    /// `info.version` is no semantic version.
+    VersionNotSemver = Warning "version_not_semver",
+    /// A number is below the least allowed.
+    NumberTooSmall = Error "number_too_small",
+    /// A limit is above what this instance grants.
+    LimitAboveCap = Error "limit_above_cap",
+    /// A value is none of those to choose from.
+    InvalidChoice = Error "invalid_choice",
+    /// A name that no environment variable can have.
+    EnvNameInvalid = Error "env_name_invalid",
+    /// A variable that the runtime sets itself.
+    EnvNameReserved = Error "env_name_reserved",
+    /// A value that no environment variable can have.
+    EnvValueInvalid = Error "env_value_invalid",
+    /// A name that Excel does not allow for a sheet.
+    OutputSheetInvalid = Error "output_sheet_invalid",
+    /// A field id of another form than `^[a-z][a-z0-9_]*$`.
+    FieldIdInvalid = Error "field_id_invalid",
+    /// A field id that scripts use with another meaning.
+    FieldIdReserved = Warning "field_id_reserved",
+    /// A field stands in `columns.order` twice.
+    FieldDuplicate = Error "field_duplicate",
+    /// A field of `columns.order` has no entry in `columns.meta`.
+    FieldWithoutMeta = Error "field_without_meta",
+    /// A field of `columns.meta` is not in `columns.order`.
+    FieldWithoutOrder = Error "field_without_order",
+    /// More fields than a sheet has columns.
+    TooManyFields = Error "too_many_fields",
+    /// There are no fields.
+    NoFields = Warning "no_fields",
+    /// Two fields share a label.
+    LabelDuplicate = Warning "label_duplicate",
+    /// A script path of another form than its key wants.
+    ScriptPathInvalid = Error "script_path_invalid",
+    /// A script that is not in the package.
+    ScriptMissing = Error "script_missing",
+    /// A script in `columns/` that no field uses.
+    ScriptUnused = Warning "script_unused",
+    /// A stage lists one script twice.
+    HookDuplicate = Warning "hook_duplicate",
+    /// There is more to say than is listed.
+    MoreDiagnostics = Warning "more_diagnostics",
+}
+
+/// One thing to say about a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub level: Level,
+    /// What it is about.
+    pub code: Code,
+    /// The file in the package.
+    pub path: String,
+    /// The JSON pointer (RFC 6901) into the file, if it is `manifest.json`. When the exact one is too long or not fit to
+    /// print, that of the nearest value around it.
+    pub pointer: Option<String>,
+    /// The 1-based line in the file.
+    pub line: Option<usize>,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How many diagnostics there are of each level, listed or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Errors.
+    pub errors: usize,
+    /// Warnings.
+    pub warnings: usize,
+    /// Infos.
+    pub infos: usize,
+}
+
+/// Collects diagnostics about one package, bounded.
+#[derive(Debug, Default)]
+pub(super) struct Diagnostics {
+    list: Vec<Diagnostic>,
+    counts: Counts,
+}
+
+impl Diagnostics {
+    /// Most diagnostics that are listed.
+    pub(super) const MAX_LISTED: usize = 200;
+    /// Longest pointer that is shown, in bytes.
+    const MAX_POINTER: usize = 512;
+
+    /// Adds one about `manifest.json`. `text` is the document that the pointer leads into.
+    pub(super) fn manifest(
+        &mut self,
+        text: &str,
+        at: &Pointer,
+        code: Code,
+        message: String,
+        hint: Option<String>,
+    ) {
+        if !self.count(code) {
+            return;
+        }
+        let mut shown = at.clone();
+        while shown.as_str().len() > Self::MAX_POINTER
+            || shown.as_str().chars().any(char::is_control)
+        {
+            shown = shown.parent();
+        }
+        self.list.push(Diagnostic {
+            level: code.level(),
+            code,
+            path: super::MANIFEST.to_owned(),
+            pointer: Some(shown.as_str().to_owned()),
+            line: line_of(text, at),
+            message,
+            hint,
+        });
+    }
+
+    /// Adds one about a file as a whole, or about a line of it.
+    pub(super) fn file(
+        &mut self,
+        path: &str,
+        line: Option<usize>,
+        code: Code,
+        message: String,
+        hint: Option<String>,
+    ) {
+        if self.count(code) {
+            let path = path.to_owned();
+            self.list.push(Diagnostic {
+                level: code.level(),
+                code,
+                path,
+                pointer: None,
+                line,
+                message,
+                hint,
+            });
+        }
+    }
+
+    /// Whether there is any error so far.
+    pub(super) fn has_errors(&self) -> bool {
+        self.counts.errors > 0
+    }
+
+    /// The list, errors first and else in the order found, and the exact counts.
+    pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Counts) {
+        self.list.sort_by_key(|diagnostic| diagnostic.level);
+        let Counts {
+            errors,
+            warnings,
+            infos,
+        } = self.counts;
+        let unlisted = errors + warnings + infos - self.list.len();
+        if unlisted > 0 {
+            let (code, hint) = (
+                Code::MoreDiagnostics,
+                Some("Fix those listed, then validate again.".to_owned()),
+            );
+            let message = format!(
+                "There are {unlisted} more than the {} listed.",
+                Self::MAX_LISTED
+            );
+            self.counts.warnings += 1;
+            let path = super::MANIFEST.to_owned();
+            self.list.push(Diagnostic {
+                level: code.level(),
+                code,
+                path,
+                pointer: None,
+                line: None,
+                message,
+                hint,
+            });
+        }
+        (self.list, self.counts)
+    }
+
+    /// Counts one, and says whether it is to be listed too.
+    fn count(&mut self, code: Code) -> bool {
+        match code.level() {
+            Level::Error => self.counts.errors += 1,
+            Level::Warning => self.counts.warnings += 1,
+            Level::Info => self.counts.infos += 1,
+        }
+        self.list.len() < Self::MAX_LISTED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_the_bound_diagnostics_are_counted_but_not_listed() {
+        let mut diagnostics = Diagnostics::default();
+        for _ in 0..300 {
+            diagnostics.manifest(
+                "{}",
+                &Pointer::default(),
+                Code::UnknownKey,
+                String::new(),
+                None,
+            );
+        }
+        let (list, counts) = diagnostics.finish();
+        assert_eq!(list.len(), Diagnostics::MAX_LISTED + 1);
+        assert_eq!(
+            list.last().unwrap().message,
+            "There are 100 more than the 200 listed."
+        );
+        assert_eq!(
+            counts,
+            Counts {
+                errors: 300,
+                warnings: 1,
+                infos: 0
+            }
+        );
+    }
+
+    #[test]
+    fn a_pointer_that_is_not_fit_to_print_gives_way_to_the_value_around_it() {
+        let mut diagnostics = Diagnostics::default();
+        for key in ["\u{1b}[31m", &"k".repeat(600)] {
+            let at = Pointer::default().key("env").key(key);
+            diagnostics.manifest("{}", &at, Code::UnknownKey, String::new(), None);
+        }
+        let (list, _) = diagnostics.finish();
+        assert!(
+            list.iter()
+                .all(|diagnostic| diagnostic.pointer.as_deref() == Some("/env"))
+        );
+    }
+
+    #[test]
+    fn codes_have_unique_names_and_serialize_as_them() {
+        let names: std::collections::HashSet<_> =
+            Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+}

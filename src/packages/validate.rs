@@ -1,0 +1,176 @@
+//! Everything that can be known about a package without running any of it.
+
+use std::collections::HashSet;
+
+use super::caps::Caps;
+use super::diagnostic::{Code, Counts, Diagnostic, Diagnostics};
+use super::json::{self, Fault, MAX_DEPTH, Pointer};
+use super::manifest::Manifest;
+use super::package::{MANIFEST, Package};
+use super::parse::{self, ScriptRef, meant_or};
+use super::text::{nearest, shown};
+
+/// Largest `manifest.json`, in bytes.
+pub(super) const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
+
+/// The outcome of [`validate`].
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What there is to say, errors first; at most 200, and then one that says how many more.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How many there are of each level, listed or not.
+    pub counts: Counts,
+    /// The manifest, exactly when there is no error.
+    pub manifest: Option<Manifest>,
+}
+
+impl Report {
+    /// Whether the package can run.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.manifest.is_some()
+    }
+}
+
+/// Checks the manifest of `package` against its rules and `caps`, and the scripts it names against the package's files.
+#[must_use]
+pub fn validate(package: &Package, caps: &Caps) -> Report {
+    let mut diagnostics = Diagnostics::default();
+    let manifest = read_manifest(package, caps, &mut diagnostics);
+    let manifest = manifest.filter(|_| !diagnostics.has_errors());
+    let (diagnostics, counts) = diagnostics.finish();
+    Report {
+        diagnostics,
+        counts,
+        manifest,
+    }
+}
+
+fn read_manifest(
+    package: &Package,
+    caps: &Caps,
+    diagnostics: &mut Diagnostics,
+) -> Option<Manifest> {
+    let bytes = package.manifest();
+    if bytes.len() > MAX_MANIFEST_BYTES {
+        let message = format!(
+            "manifest.json has {} bytes; the limit is {MAX_MANIFEST_BYTES}.",
+            bytes.len()
+        );
+        let way_out =
+            Some("Move data into files in resources/ and read them in scripts.".to_owned());
+        diagnostics.file(MANIFEST, None, Code::ManifestTooLarge, message, way_out);
+        return None;
+    }
+    let document = match json::parse(bytes) {
+        Ok(document) => document,
+        Err(fault) => {
+            let (line, code, message, hint) = describe(fault);
+            diagnostics.file(MANIFEST, Some(line), code, message, hint.map(str::to_owned));
+            return None;
+        }
+    };
+    if document.had_bom {
+        let message = "manifest.json begins with a byte order mark.".to_owned();
+        let way_out =
+            Some("Save it as UTF-8 without BOM: many tools stumble over the mark.".to_owned());
+        diagnostics.file(MANIFEST, Some(1), Code::ManifestBom, message, way_out);
+    }
+    for at in &document.repeated {
+        let message = format!(
+            "{} occurs more than once; which of them is meant?",
+            at.dotted()
+        );
+        let way_out = Some("Keep one of them.".to_owned());
+        diagnostics.manifest(document.text, at, Code::DuplicateKey, message, way_out);
+    }
+    let parsed = parse::parse(&document, caps, diagnostics);
+    scripts_exist(package, document.text, &parsed.scripts, diagnostics);
+    scripts_are_used(package, &parsed.scripts, diagnostics);
+    parsed.manifest
+}
+
+fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
+    match fault {
+        Fault::NotUtf8 { line } => (
+            line,
+            Code::ManifestNotUtf8,
+            format!("manifest.json is not UTF-8, from line {line} on."),
+            Some("Save it as UTF-8."),
+        ),
+        Fault::Syntax {
+            line,
+            column,
+            detail,
+        } => (
+            line,
+            Code::ManifestSyntax,
+            format!(
+                "manifest.json is not valid JSON at line {line}, column {column}: {}.",
+                shown(&detail)
+            ),
+            None,
+        ),
+        Fault::TooDeep { line } => (
+            line,
+            Code::ManifestTooDeep,
+            format!("manifest.json is nested more than {MAX_DEPTH} levels deep."),
+            Some("Move data into files in resources/ and read them in scripts."),
+        ),
+    }
+}
+
+fn scripts_exist(
+    package: &Package,
+    text: &str,
+    scripts: &[ScriptRef],
+    diagnostics: &mut Diagnostics,
+) {
+    for ScriptRef { at, path } in scripts
+        .iter()
+        .filter(|script| package.file(&script.path).is_none())
+    {
+        let in_folder = |file: &&str| {
+            file.split_once('/').map(|(folder, _)| folder)
+                == path.split_once('/').map(|(folder, _)| folder)
+        };
+        let near = nearest(
+            path,
+            package.files().map(|(file, _)| file).filter(in_folder),
+        );
+        let at: &Pointer = at;
+        let message = format!("The script {} is not in the package.", shown(path));
+        diagnostics.manifest(
+            text,
+            at,
+            Code::ScriptMissing,
+            message,
+            meant_or(near, "Add the file, or take it out of the manifest."),
+        );
+    }
+}
+
+/// Scripts in `columns/` that nothing refers to are most likely forgotten. A leading underscore marks a module that other
+/// scripts import.
+fn scripts_are_used(package: &Package, scripts: &[ScriptRef], diagnostics: &mut Diagnostics) {
+    let used: HashSet<&str> = scripts.iter().map(|script| script.path.as_str()).collect();
+    for (path, _) in package.files() {
+        let Some(name) = path
+            .strip_prefix("columns/")
+            .filter(|name| !name.contains('/'))
+        else {
+            continue;
+        };
+        let Some(stem) = name.strip_suffix(".py") else {
+            continue;
+        };
+        if stem.starts_with('_') || used.contains(path) {
+            continue;
+        }
+        let message = format!("No field of the manifest uses {}.", shown(path));
+        let way_out = format!(
+            "Set \"script\": \"{path}\" in columns.meta, or name it columns/_{stem}.py if other scripts import it."
+        );
+        diagnostics.file(path, None, Code::ScriptUnused, message, Some(way_out));
+    }
+}

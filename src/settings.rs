@@ -1,0 +1,82 @@
+//! Every setting of the instance, in one struct: parsed once from flags and environment, documented in `--help` and
+//! `docs/operations/settings.md` (a test compares the two).
+
+use crate::sandbox::Caps;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of the instance. A flag wins over its environment variable, which wins over the default.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Instance settings")]
+pub struct Settings {
+    /// Docker Engine to use, as `unix:///…`, `tcp://…` or `http://…` [default: unix:///var/run/docker.sock]
+    #[arg(long, env = "DOCKER_HOST", value_name = "URL", global = true)]
+    pub docker_host: Option<String>,
+
+    /// Base image to use instead of the one that this program builds
+    #[arg(long, env = "ADE_IMAGE", value_name = "REFERENCE", global = true)]
+    pub image: Option<String>,
+
+    /// OCI runtime for job containers, such as `runsc`; a missing one fails the job [default: Docker's default]
+    #[arg(long, env = "ADE_RUNTIME", value_name = "NAME", global = true)]
+    pub runtime: Option<String>,
+
+    /// Cap on the wall-clock time of a job, and its default, seconds
+    #[arg(long, env = "ADE_JOB_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    pub job_timeout_seconds: u64,
+
+    /// Cap on the memory of a job's container, scratch space included, MiB
+    #[arg(long, env = "ADE_WORKER_MEM_MB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(64..=1_048_576), global = true)]
+    pub worker_mem_mb: u64,
+
+    /// Cap on the CPU time of a job, seconds
+    #[arg(long, env = "ADE_WORKER_CPU_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    pub worker_cpu_seconds: u64,
+
+    /// Cap on the size of one output file, MiB
+    #[arg(long, env = "ADE_WORKER_FSIZE_MB", value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576), global = true)]
+    pub worker_fsize_mb: u64,
+
+    /// CPUs of a job's container
+    #[arg(long, env = "ADE_WORKER_CPUS", value_name = "CPUS", default_value_t = 1.0, value_parser = cpus, global = true)]
+    pub worker_cpus: f64,
+
+    /// Processes and threads of a job's container
+    #[arg(long, env = "ADE_WORKER_PIDS", value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=32_768), global = true)]
+    pub worker_pids: u32,
+
+    /// Registry image that the base image is built from, where a registry is reachable
+    #[arg(long, env = "ADE_BASE_IMAGE", value_name = "REFERENCE", global = true)]
+    pub base_image: Option<String>,
+
+    /// Debian mirror for the base image, where no registry is reachable [default: the host's own]
+    #[arg(long, env = "ADE_DEBIAN_MIRROR", value_name = "URL", global = true)]
+    pub debian_mirror: Option<String>,
+
+    /// PEM file of certificate authorities that installs trust, for hosts behind a TLS-intercepting proxy
+    #[arg(long, env = "ADE_CA_BUNDLE", value_name = "FILE", global = true)]
+    pub ca_bundle: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The caps as the sandbox takes them.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        Caps {
+            timeout: Duration::from_secs(self.job_timeout_seconds),
+            memory_mb: self.worker_mem_mb,
+            cpu_seconds: self.worker_cpu_seconds,
+            output_mb: self.worker_fsize_mb,
+            cpus: self.worker_cpus,
+            pids: self.worker_pids,
+        }
+    }
+}
+
+fn cpus(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.1..=1024.0).contains(&value) => Ok(value),
+        _ => Err("must be a number from 0.1 to 1024".into()),
+    }
+}
