@@ -1,15 +1,17 @@
 #!/bin/sh
 # Makes the runner image's root file system from Debian packages, for sites without an image registry.
 #
-#   bootstrap.sh ROOTFS.tar
+#   bootstrap.sh ROOTFS.tar      the root file system, to import with the instructions of the Dockerfile's last stage
+#   bootstrap.sh --wheels DIR    only the pinned wheels, for a build that the Dockerfile describes
 #
-# `ade image build` runs this and imports the result. By hand, import it with the instructions of the Dockerfile's last stage.
+# `ade image build` runs this. Settings, all optional, from the environment:
 #
 #   ADE_DEBIAN_MIRROR           e.g. https://mirror.example/debian; default: the host's own when it is Debian, else deb.debian.org
 #   ADE_DEBIAN_SECURITY_MIRROR  default: ADE_DEBIAN_MIRROR with /debian replaced by /debian-security; "none" leaves it out
-#   ADE_INDEX_URL               Python package index for the pinned wheels; default: pip's own configuration
-#   ADE_WHEELHOUSE              a directory with the pinned wheels: no index is asked
+#   ADE_INDEX_URL               Python package index that has the pinned wheels; default: pip's own configuration
+#   ADE_WHEELHOUSE              a directory that is asked for the wheels before any index
 #   ADE_CA_BUNDLE               PEM file of the authorities that pip and apt trust, e.g. behind a TLS-inspecting proxy
+#   ADE_ARCHITECTURE            amd64 or arm64; default: this machine's
 set -eu
 umask 022
 export LC_ALL=C
@@ -19,10 +21,46 @@ context=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
 
-[ $# -eq 1 ] || die 'usage: bootstrap.sh ROOTFS.tar'
-out=$1
-case $out in /*) ;; *) out=$PWD/$out ;; esac
+case $#-${1-} in
+2---wheels) mode=wheels out=$(absolute "$2") ;;
+1--*) die "unknown option $1; usage: bootstrap.sh ROOTFS.tar | bootstrap.sh --wheels DIR" ;;
+1-?*) mode=rootfs out=$(absolute "$1") ;;
+*) die 'usage: bootstrap.sh ROOTFS.tar | bootstrap.sh --wheels DIR' ;;
+esac
+[ -z "${ADE_CA_BUNDLE-}" ] || [ -r "$ADE_CA_BUNDLE" ] || die "ADE_CA_BUNDLE: cannot read $ADE_CA_BUNDLE"
+
+case ${ADE_ARCHITECTURE:-$(uname -m)} in
+x86_64 | amd64) machine=x86_64 architecture=amd64 ;;
+aarch64 | arm64) machine=aarch64 architecture=arm64 ;;
+*) die "no pinned wheels for ${ADE_ARCHITECTURE:-$(uname -m)}; amd64 and arm64 are supported" ;;
+esac
+
+# --- Wheels ----------------------------------------------------------------------------------------------------------
+# Whatever the source, pip takes only files whose digests are in requirements.lock.
+download() {
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+        --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
+        --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" \
+        --platform any --dest "$1" --requirement "$context/requirements.lock" "$source" "$where"
+}
+fetch_wheels() {
+    source=--find-links where=${ADE_WHEELHOUSE-}
+    [ -z "$where" ] || ! (export PIP_NO_INDEX=1 && download "$1") 2>/dev/null || return 0
+    if [ -n "${ADE_INDEX_URL-}" ]; then
+        source=--index-url where=$ADE_INDEX_URL
+    else
+        source=--retries where=2
+    fi
+    [ -z "${ADE_CA_BUNDLE-}" ] || export PIP_CERT="$ADE_CA_BUNDLE"
+    download "$1" >&2 ||
+        die 'could not fetch the pinned wheels; point ADE_INDEX_URL or ADE_WHEELHOUSE at a place that has them, and ADE_CA_BUNDLE at the authorities to trust'
+}
+if [ "$mode" = wheels ]; then
+    fetch_wheels "$out"
+    exit 0
+fi
 
 # --- Host tools ------------------------------------------------------------------------------------------------------
 # shellcheck source=/dev/null
@@ -40,24 +78,25 @@ if [ -n "$missing" ]; then
             die "could not install$missing; install them yourself and try again"
         ;;
     *debian*) die "this needs$missing; run: sudo apt-get install$missing" ;;
-    *) die "this needs$missing; they come with Debian and Ubuntu. Elsewhere, build where a registry can be reached" ;;
+    *) die "this needs$missing, which come with Debian and Ubuntu; on other systems use a registry (ADE_BASE_IMAGE)" ;;
     esac
 fi
 
 # --- Sources ---------------------------------------------------------------------------------------------------------
 # The URIs of the host's apt sources, in both of apt's formats: deb822 (.sources) and one line per source (.list).
-host_uris() {
+host_uri() {
     cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list /etc/apt/sources.list 2>/dev/null |
         sed -n -e 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p' \
-            -e 's/^deb[[:space:]]\{1,\}\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' || true
+            -e 's/^deb[[:space:]]\{1,\}\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' |
+        grep -E "^https?://[^ ]*/$1/?\$" | head -n 1
 }
 mirror=${ADE_DEBIAN_MIRROR-}
 security=${ADE_DEBIAN_SECURITY_MIRROR-}
 if [ -z "$mirror" ]; then
     case $host_id in
     'debian '*)
-        mirror=$(host_uris | grep -E '^https?://[^ ]*/debian/?$' | head -n 1) || true
-        [ -n "$security" ] || security=$(host_uris | grep -E '^https?://[^ ]*/debian-security/?$' | head -n 1) || true
+        mirror=$(host_uri debian) || true
+        [ -n "$security" ] || security=$(host_uri debian-security) || true
         ;;
     esac
     mirror=${mirror:-http://deb.debian.org/debian}
@@ -80,30 +119,13 @@ chmod 755 "$work"
     [ "$security" = none ] || printf 'deb [%s] %s %s-security main\n' "$options" "$security" "$suite"
 } >"$work/sources.list"
 
-# --- Wheels ----------------------------------------------------------------------------------------------------------
-case $(uname -m) in
-x86_64 | amd64) machine=x86_64 architecture=amd64 ;;
-aarch64 | arm64) machine=aarch64 architecture=arm64 ;;
-*) die "no pinned wheels for $(uname -m); x86_64 and aarch64 are supported" ;;
-esac
-set -- --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-    --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
-    --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" --platform any
-if [ -n "${ADE_WHEELHOUSE-}" ]; then
-    set -- "$@" --no-index --find-links "$ADE_WHEELHOUSE"
-elif [ -n "${ADE_INDEX_URL-}" ]; then
-    set -- "$@" --index-url "$ADE_INDEX_URL"
-fi
-[ -z "${ADE_CA_BUNDLE-}" ] || set -- "$@" --cert "$ADE_CA_BUNDLE"
-say 'fetching the pinned wheels'
-python3 -m pip download "$@" --dest "$work/wheels" --requirement "$context/requirements.lock" >&2 ||
-    die 'could not fetch the pinned wheels; point ADE_INDEX_URL or ADE_WHEELHOUSE at a place that has them (and ADE_CA_BUNDLE at the authorities to trust)'
-
 # --- Root file system ------------------------------------------------------------------------------------------------
 # A scratch Debian is extracted, never configured: no maintainer script runs. Its own Python then picks, from inside, what
-# the image gets. Hooks work as root and, in user namespaces, without.
+# the image gets. Extract hooks are the ones that mmdebstrap runs in this variant, as root or in user namespaces alike.
 mkdir "$work/ade"
-cp -R "$context/ade_runner" "$context/boot.py" "$context/assemble.py" "$work/wheels" "$work/ade/"
+say 'fetching the pinned wheels'
+fetch_wheels "$work/ade/wheels"
+cp -R "$context/ade_runner" "$context/boot.py" "$context/assemble.py" "$work/ade/"
 set -- --variant=extract --format=null --architectures="$architecture" \
     --include=python3-minimal,libpython3.11-stdlib,libstdc++6,libgcc-s1,zlib1g,libexpat1,ca-certificates,tzdata \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"'
