@@ -162,9 +162,12 @@ def runner(root: Root, context: Path, wheels: Path) -> None:
 
 def libraries(root: Root) -> None:
     """Every shared library that the interpreter, its modules and the wheels load, in the loader's default directory."""
-    # sysconfig's MULTIARCH is what Debian compiled into the loader's search path.
-    directory = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"
     interpreter = loader()
+    # Debian's loader searches the directory that libc is in without being told to, so the image needs no loader cache.
+    libc = next((path for path in needed(Path(sys.executable).resolve()) if path.name == "libc.so.6"), None)
+    if libc is None:
+        raise AssemblyError("the interpreter does not load libc.so.6: only Debian on glibc can be a base")
+    directory = f"/usr/lib/{libc.parent.name}"
     root.copy(interpreter, f"/usr{interpreter}", executable=True)
     root.link(str(interpreter.parent), f"usr{interpreter.parent}")
     if interpreter.parent != Path("/lib"):
@@ -174,8 +177,7 @@ def libraries(root: Root) -> None:
     for binary in binaries:
         found |= {path.name: path for path in needed(binary)}
     for name in LIBRARIES_FOR_WHEELS:
-        candidates = [path / name for path in (Path(directory), Path(f"/lib/{Path(directory).name}"))]
-        present = next((path for path in candidates if path.exists()), None)
+        present = next((path for path in (Path(directory, name), libc.parent / name) if path.exists()), None)
         if present is None:
             raise AssemblyError(f"the base system lacks {name}, which binary wheels may expect")
         found[name] = present

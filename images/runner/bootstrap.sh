@@ -139,4 +139,3 @@ mmdebstrap "$@" \
     "$suite" - "$work/sources.list" >&2 ||
     die "see above; if packages could not be fetched, point ADE_DEBIAN_MIRROR at a mirror of Debian $suite that this host reaches"
 mv -- "$work/rootfs.tar" "$out"
-say "wrote $out"
