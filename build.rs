@@ -1,0 +1,5 @@
+//! The build context of the runner image is embedded in the program; a changed or new file there means a new program.
+
+fn main() {
+    println!("cargo:rerun-if-changed=images/runner");
+}
