@@ -23,9 +23,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 const EXIT_CODES: &str = "\

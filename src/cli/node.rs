@@ -60,8 +60,10 @@ pub fn build_options(settings: &Settings, route: Route) -> BuildOptions {
         route,
         base_image: settings.base_image.clone(),
         debian_mirror: settings.debian_mirror.clone(),
+        debian_security_mirror: settings.debian_security_mirror.clone(),
+        index_url: settings.index_url.clone(),
+        wheelhouse: settings.wheelhouse.clone(),
         ca_bundle: settings.ca_bundle.clone(),
-        ..BuildOptions::default()
     }
 }
 

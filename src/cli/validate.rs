@@ -31,7 +31,8 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     };
     if !args.manifest_only {
         match check_scripts(&args, settings, output).await {
-            Ok(found) => diagnostics.extend(found),
+            // The runner reads the manifest too; what the engine has said of it with lines and hints is not said again.
+            Ok(found) => diagnostics.extend(found.into_iter().filter(|diagnostic| diagnostic["path"] != crate::packages::MANIFEST)),
             Err(failure) => return fail(&failure, &diagnostics, output),
         }
     }
