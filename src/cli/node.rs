@@ -10,6 +10,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use std::collections::HashMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
 /// Label of containers that `ade run` and `ade validate` make.
 const INSTANCE: &str = "cli";
@@ -47,6 +48,19 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
         caps: settings.caps(),
         instance: INSTANCE.to_owned(),
     })
+}
+
+/// As [`ready`], and gives up as soon as `cancel` turns true.
+///
+/// # Errors
+/// As [`ready`], or `cancelled`.
+pub async fn ready_unless(settings: &Settings, screen: &Screen, mut cancel: watch::Receiver<bool>) -> Result<Node, Failure> {
+    tokio::select! {
+        node = ready(settings, screen) => node,
+        Ok(_) = cancel.wait_for(|cancelled| *cancelled) => {
+            Err(Failure::new(FailureKind::Cancelled, "interrupted before anything was started"))
+        }
+    }
 }
 
 async fn find_or_build(docker: &Docker, settings: &Settings, screen: &Screen) -> Result<ImageInfo, Failure> {
