@@ -3,6 +3,11 @@
 //! The registry route needs a registry: Debian's `docker-registry`, unpacked for the test, serves a stand-in for the official
 //! slim Python that is assembled from Debian packages. Everything is removed afterwards, also when a test fails.
 
+#![allow(
+    clippy::expect_used,
+    reason = "helpers of tests fail the test they help"
+)]
+
 use ade::image::{self, BuildOptions, ImageSpec, LABEL_CONTEXT, LABEL_ROUTE, LABEL_RUNNER, Route};
 use bollard::Docker;
 use bollard::models::ContainerCreateBody;

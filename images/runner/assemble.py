@@ -39,6 +39,12 @@ LIBRARIES_FOR_WHEELS = (
 )  # fmt: skip
 """What binary wheels may expect of the system (PEP 600), whether or not the interpreter itself needs it."""
 
+LEFT_OUT_OF_DYNLOAD = re.compile(r"_tkinter\.|_test|_ctypes_test|_xxtest|xxlimited")
+"""Extension modules for tests, and the one for graphics: the official slim image has it without the libraries it needs."""
+
+ESSENTIAL_MODULES = {"_bz2", "_ctypes", "_decimal", "_hashlib", "_lzma", "_sqlite3", "_ssl", "_uuid", "pyexpat", "zlib"}
+"""Extension modules that must load. Others may lack their library in a slim base, and are left out then."""
+
 SHELL_NAMES = re.compile(r"(ba|da|z|k|fi|c|tc)?sh|busybox|toybox")
 
 
@@ -136,7 +142,8 @@ def python(root: Root) -> str:
             root.link(f"/usr/bin/{name}", os.path.relpath(executable, "/usr/bin"))
     stdlib = sysconfig.get_path("stdlib")
     configuration = {path.name for path in Path(stdlib).glob("config-*")}
-    root.tree(Path(stdlib), stdlib, LEFT_OUT_OF_STDLIB | configuration)
+    useless = {path.name for path in Path(stdlib, "lib-dynload").iterdir() if LEFT_OUT_OF_DYNLOAD.match(path.name)}
+    root.tree(Path(stdlib), stdlib, LEFT_OUT_OF_STDLIB | configuration | useless)
     return stdlib
 
 
@@ -175,7 +182,14 @@ def libraries(root: Root) -> None:
     binaries = [path for path in sorted(root.path.rglob("*")) if path.is_file() and not path.is_symlink() and is_elf(path)]
     found: dict[str, Path] = {}
     for binary in binaries:
-        found |= {path.name: path for path in needed(binary)}
+        try:
+            found |= {path.name: path for path in needed(binary)}
+        except AssemblyError as error:
+            module = binary.name.partition(".")[0]
+            if binary.parent.name != "lib-dynload" or module in ESSENTIAL_MODULES:
+                raise
+            print(f"assemble: left out {module}: {error}", file=sys.stderr)
+            binary.unlink()
     for name in LIBRARIES_FOR_WHEELS:
         present = next((path for path in (Path(directory, name), libc.parent / name) if path.exists()), None)
         if present is None:

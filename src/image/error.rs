@@ -31,10 +31,7 @@ pub enum ImageError {
     },
 
     /// A build did not succeed.
-    #[error(
-        "building the image ({route} route): {what}{}; {hint}",
-        indented(output)
-    )]
+    #[error("building the image ({route} route): {what}{}{hint}", indented(output))]
     Failed {
         /// The route taken.
         route: Route,
@@ -80,11 +77,34 @@ impl ImageError {
     }
 }
 
-/// Output set off from the sentence it stands in.
+/// What stands between what failed and the way out: the output on lines of its own, when there is any.
 fn indented(output: &str) -> String {
     if output.is_empty() {
-        return String::new();
+        return "; ".to_owned();
     }
     let lines: String = output.lines().map(|line| format!("\n  | {line}")).collect();
-    format!("{lines}\n")
+    format!(":{lines}\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_build_shows_its_last_lines_between_what_failed_and_the_way_out() {
+        let error = |output: &str| ImageError::Failed {
+            route: Route::Debian,
+            what: "it broke".to_owned(),
+            output: output.to_owned(),
+            hint: "mend it",
+        };
+        assert_eq!(
+            error("").to_string(),
+            "building the image (debian route): it broke; mend it"
+        );
+        assert_eq!(
+            error("one\ntwo").to_string(),
+            "building the image (debian route): it broke:\n  | one\n  | two\n  mend it"
+        );
+    }
 }

@@ -135,6 +135,9 @@ async fn follow(
                 info.stream
                     .iter()
                     .flat_map(|text| text.lines())
+                    .filter(|line| {
+                        !line.starts_with(" --->") && !line.starts_with("Removing intermediate")
+                    })
                     .for_each(|line| tail.push(line));
                 if let Some(error) = info.error_detail {
                     tail.push(&error.message.unwrap_or_default());

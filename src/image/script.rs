@@ -12,8 +12,8 @@ use tokio::process::{Child, Command};
 
 /// Lines of output kept for an error message.
 const TAIL_LINES: usize = 15;
-/// Characters kept of each of them.
-const LINE_CHARS: usize = 300;
+/// Bytes kept of each of them, about.
+const LINE_BYTES: usize = 300;
 /// How long an interrupted script may take to clean up.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -22,21 +22,28 @@ const GRACE: Duration = Duration::from_secs(15);
 pub struct Tail(VecDeque<String>);
 
 impl Tail {
-    /// Adds one line; control characters (terminal escapes) are dropped.
+    /// Adds one line, without its colours; other control characters are dropped too.
     pub fn push(&mut self, line: &str) {
-        let line: String = line
-            .trim_end()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(LINE_CHARS)
-            .collect();
-        if line.is_empty() {
+        let mut kept = String::new();
+        let mut characters = line.trim_end().chars();
+        while let Some(character) = characters.next() {
+            if character == '\u{1b}' {
+                // ESC [ … letter: skipped to its final letter.
+                characters.by_ref().find(char::is_ascii_alphabetic);
+            } else if !character.is_control() {
+                kept.push(character);
+            }
+            if kept.len() >= LINE_BYTES {
+                break;
+            }
+        }
+        if kept.is_empty() {
             return;
         }
         if self.0.len() == TAIL_LINES {
             self.0.pop_front();
         }
-        self.0.push_back(line);
+        self.0.push_back(kept);
     }
 
     /// The lines kept, joined.
@@ -130,13 +137,13 @@ pub async fn run(
 
 /// Reads lines until the end. A line without end is cut, never collected.
 async fn follow(stream: impl AsyncRead + Unpin, tail: &mut Tail, say: &mut dyn FnMut(&str)) {
-    const LINE_BYTES: u64 = 8192;
+    const READ_BYTES: u64 = 8192;
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
         line.clear();
         match (&mut reader)
-            .take(LINE_BYTES)
+            .take(READ_BYTES)
             .read_until(b'\n', &mut line)
             .await
         {
@@ -198,8 +205,8 @@ mod tests {
         tail.push(&"x".repeat(10_000));
         let text = tail.text();
         assert_eq!(text.lines().count(), TAIL_LINES);
-        assert!(text.starts_with("[31mline 86"), "{text}");
-        assert!(text.lines().all(|line| line.len() <= LINE_CHARS));
+        assert!(text.starts_with("line 86"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= LINE_BYTES));
     }
 
     #[tokio::test]
