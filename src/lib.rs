@@ -3,6 +3,8 @@
 //! One concern per module; dependencies point downwards only: `cli` → `job` → `packages`, `sandbox`, `events`; `image` stands
 //! by itself.
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod cli;
 pub mod events;
 pub mod image;

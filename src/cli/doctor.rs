@@ -45,7 +45,14 @@ impl Report {
         self.0.push(Check { name, verdict, finding: finding.into(), mend: Some(mend.into()) });
     }
 
-    fn expect(&mut self, name: &'static str, holds: bool, finding: impl Into<String>, otherwise: Verdict, mend: impl Into<String>) {
+    fn expect(
+        &mut self,
+        name: &'static str,
+        holds: bool,
+        finding: impl Into<String>,
+        otherwise: Verdict,
+        mend: impl Into<String>,
+    ) {
         if holds { self.ok(name, finding) } else { self.add(name, otherwise, finding, mend) }
     }
 }
@@ -102,7 +109,15 @@ async fn examine(settings: &Settings, report: &mut Report) {
 
     match image::find(&docker, settings.image.as_deref()).await {
         Ok(Some(image)) => {
-            report.ok("image", format!("{} ({}, route {})", image.tag, bytes(u64::try_from(image.size).unwrap_or_default()), image.route.as_deref().unwrap_or("unknown")));
+            report.ok(
+                "image",
+                format!(
+                    "{} ({}, route {})",
+                    image.tag,
+                    bytes(u64::try_from(image.size).unwrap_or_default()),
+                    image.route.as_deref().unwrap_or("unknown")
+                ),
+            );
             let node = Node {
                 docker,
                 image: image.tag,
@@ -119,15 +134,27 @@ async fn examine(settings: &Settings, report: &mut Report) {
                     "container",
                     format!(
                         "a hardened container was ready in {} ms (runner {}, Python {})",
-                        started.elapsed().as_millis(), plain(&ready.runner_version, 40), plain(&ready.python, 40)
+                        started.elapsed().as_millis(),
+                        plain(&ready.runner_version, 40),
+                        plain(&ready.python, 40)
                     ),
                 ),
-                Err(failure) => report.add("container", Verdict::Error, failure.message, "see the message; rebuild the image with `ade image build`"),
+                Err(failure) => report.add(
+                    "container",
+                    Verdict::Error,
+                    failure.message,
+                    "see the message; rebuild the image with `ade image build`",
+                ),
             }
         }
         Ok(None) => {
             let tag = settings.image.clone().unwrap_or_else(|| ImageSpec::embedded().tag);
-            report.add("image", Verdict::Warning, format!("{tag} is not built yet"), "`ade image build` builds it; `ade run` does so by itself");
+            report.add(
+                "image",
+                Verdict::Warning,
+                format!("{tag} is not built yet"),
+                "`ade image build` builds it; `ade run` does so by itself",
+            );
         }
         Err(error) => report.add("image", Verdict::Error, error.to_string(), "`ade image build` rebuilds it"),
     }
@@ -136,17 +163,25 @@ async fn examine(settings: &Settings, report: &mut Report) {
 fn features(settings: &Settings, info: &SystemInfo, report: &mut Report) {
     let linux = info.os_type.as_deref() == Some("linux");
     let arch = info.architecture.clone().unwrap_or_default();
-    report.expect("platform", linux, format!("{} {arch}, kernel {}", info.os_type.clone().unwrap_or_default(), info.kernel_version.clone().unwrap_or_default()), Verdict::Error, "job containers are Linux containers: switch Docker to them");
+    report.expect(
+        "platform",
+        linux,
+        format!(
+            "{} {arch}, kernel {}",
+            info.os_type.clone().unwrap_or_default(),
+            info.kernel_version.clone().unwrap_or_default()
+        ),
+        Verdict::Error,
+        "job containers are Linux containers: switch Docker to them",
+    );
     let cgroup = match info.cgroup_version {
         Some(SystemInfoCgroupVersionEnum::_2) => "v2",
         _ => "v1",
     };
     let mut lacking = Vec::new();
-    for (name, present) in [
-        ("memory limit", info.memory_limit),
-        ("CPU quota", info.cpu_cfs_quota),
-        ("process limit", info.pids_limit),
-    ] {
+    for (name, present) in
+        [("memory limit", info.memory_limit), ("CPU quota", info.cpu_cfs_quota), ("process limit", info.pids_limit)]
+    {
         if present == Some(false) {
             lacking.push(name);
         }
@@ -159,10 +194,16 @@ fn features(settings: &Settings, info: &SystemInfo, report: &mut Report) {
         "enable the memory, cpu and pids cgroup controllers in the kernel's command line; without them a job can take the machine down",
     );
     let seccomp = info.security_options.iter().flatten().any(|option| option.contains("seccomp"));
-    report.expect("seccomp", seccomp, if seccomp { "system calls are filtered" } else { "Docker has no seccomp support" }, Verdict::Error, "use a Docker Engine built with seccomp and a kernel with CONFIG_SECCOMP");
+    report.expect(
+        "seccomp",
+        seccomp,
+        if seccomp { "system calls are filtered" } else { "Docker has no seccomp support" },
+        Verdict::Error,
+        "use a Docker Engine built with seccomp and a kernel with CONFIG_SECCOMP",
+    );
     if let Some(runtime) = &settings.runtime {
         let known: Vec<&String> = info.runtimes.iter().flatten().map(|(name, _)| name).collect();
-        let there = known.iter().any(|name| *name == runtime);
+        let there = known.contains(&runtime);
         report.expect(
             "runtime",
             there,

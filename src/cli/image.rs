@@ -46,7 +46,9 @@ async fn build(settings: &Settings, route: Route, output: Output) -> Result<Imag
     let docker = node::connect(settings).await?;
     let screen = Screen::new(output.quiet || output.json);
     let mut say = |text: &str| screen.line(text);
-    image::build(&docker, &ImageSpec::embedded(), &node::build_options(settings, route), &mut say).await.map_err(|error| node::failure(&error))
+    image::build(&docker, &ImageSpec::embedded(), &node::build_options(settings, route), &mut say)
+        .await
+        .map_err(|error| node::failure(&error))
 }
 
 async fn show(settings: &Settings) -> Result<ImageInfo, Failure> {
@@ -54,7 +56,10 @@ async fn show(settings: &Settings) -> Result<ImageInfo, Failure> {
     let found = image::find(&docker, settings.image.as_deref()).await.map_err(|error| node::failure(&error))?;
     found.ok_or_else(|| {
         let tag = settings.image.clone().unwrap_or_else(|| ImageSpec::embedded().tag);
-        Failure::new(FailureKind::ImageMissing, format!("the image {tag} is not on this Docker Engine; build it with `ade image build`"))
+        Failure::new(
+            FailureKind::ImageMissing,
+            format!("the image {tag} is not on this Docker Engine; build it with `ade image build`"),
+        )
     })
 }
 

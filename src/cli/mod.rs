@@ -147,7 +147,10 @@ impl From<&Failure> for Exit {
 /// Reports a failure without a job, and gives its exit code.
 fn fail(failure: &Failure, diagnostics: &[serde_json::Value], output: Output) -> ExitCode {
     if output.json {
-        println!("{}", json!({"status": "failed", "error": failure, "files": {}, "summary": null, "usage": null, "diagnostics": diagnostics}));
+        println!(
+            "{}",
+            json!({"status": "failed", "error": failure, "files": {}, "summary": null, "usage": null, "diagnostics": diagnostics})
+        );
     } else {
         style::diagnostics(diagnostics);
         style::failure(failure);

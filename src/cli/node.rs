@@ -21,7 +21,10 @@ const INSTANCE: &str = "cli";
 /// `engine_unavailable`, with the way out.
 pub async fn connect(settings: &Settings) -> Result<Docker, Failure> {
     let unavailable = |what: String| {
-        Failure::new(FailureKind::EngineUnavailable, format!("{what}; is Docker running, and may you use it? `ade doctor` says how to mend it"))
+        Failure::new(
+            FailureKind::EngineUnavailable,
+            format!("{what}; is Docker running, and may you use it? `ade doctor` says how to mend it"),
+        )
     };
     let docker = match &settings.docker_host {
         Some(host) => Docker::connect_with_host(host),
@@ -54,7 +57,11 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
 ///
 /// # Errors
 /// As [`ready`], or `cancelled`.
-pub async fn ready_unless(settings: &Settings, screen: &Screen, mut cancel: watch::Receiver<bool>) -> Result<Node, Failure> {
+pub async fn ready_unless(
+    settings: &Settings,
+    screen: &Screen,
+    mut cancel: watch::Receiver<bool>,
+) -> Result<Node, Failure> {
     tokio::select! {
         node = ready(settings, screen) => node,
         Ok(_) = cancel.wait_for(|cancelled| *cancelled) => {
@@ -65,7 +72,9 @@ pub async fn ready_unless(settings: &Settings, screen: &Screen, mut cancel: watc
 
 async fn find_or_build(docker: &Docker, settings: &Settings, screen: &Screen) -> Result<ImageInfo, Failure> {
     let mut say = |text: &str| screen.line(text);
-    image::ensure(docker, settings.image.as_deref(), &build_options(settings, Route::Auto), &mut say).await.map_err(|error| failure(&error))
+    image::ensure(docker, settings.image.as_deref(), &build_options(settings, Route::Auto), &mut say)
+        .await
+        .map_err(|error| failure(&error))
 }
 
 /// The settings that concern the building of the image.
@@ -83,7 +92,8 @@ pub fn build_options(settings: &Settings, route: Route) -> BuildOptions {
 
 /// An image error as a failure of the environment.
 pub fn failure(error: &image::ImageError) -> Failure {
-    let kind = if error.kind() == "engine_unavailable" { FailureKind::EngineUnavailable } else { FailureKind::ImageMissing };
+    let kind =
+        if error.kind() == "engine_unavailable" { FailureKind::EngineUnavailable } else { FailureKind::ImageMissing };
     Failure { detail: Some(serde_json::json!({"code": error.kind()})), ..Failure::new(kind, error.to_string()) }
 }
 
@@ -97,7 +107,8 @@ async fn reap(docker: &Docker) {
     let now = OffsetDateTime::now_utc();
     for container in containers {
         let deadline = container.labels.as_ref().and_then(|labels| labels.get(label::DEADLINE));
-        let passed = deadline.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()).is_none_or(|deadline| deadline < now);
+        let passed =
+            deadline.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()).is_none_or(|deadline| deadline < now);
         if let (true, Some(id)) = (passed, &container.id) {
             remove(docker, id).await.ok();
         }

@@ -67,7 +67,12 @@ impl Screen {
         if self.rows == 0 || elapsed < 0.05 {
             return String::new();
         }
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate for people"
+        )]
         let rate = (self.rows as f64 / elapsed) as u64;
         format!("  {} rows/s", thousands(rate))
     }
@@ -87,17 +92,14 @@ impl Observer for Screen {
                 }
             }
             "pass.exit" => {
-                let rows = event.detail.get("stats").and_then(|stats| stats.get("rows")).and_then(serde_json::Value::as_u64);
+                let rows =
+                    event.detail.get("stats").and_then(|stats| stats.get("rows")).and_then(serde_json::Value::as_u64);
                 self.rows = rows.unwrap_or(self.rows);
                 let took = event.duration_ms.unwrap_or_default();
-                let rows = format!("{} rows", thousands(self.rows));
+                let rows = if self.rows > 0 { format!("{} rows", thousands(self.rows)) } else { String::new() };
                 self.line(&format!("  {:<10} {rows:>16} {:>9}{}", self.pass, seconds(took), paint(DIM, self.rate())));
             }
-            "hook.start" => {
-                if self.bar.is_some() {
-                    self.say(&format!("hook {} {}", text("stage"), text("hook")));
-                }
-            }
+            "hook.start" if self.bar.is_some() => self.say(&format!("hook {} {}", text("stage"), text("hook"))),
             "log" if self.echoed < ECHOED_LINES => {
                 self.echoed += 1;
                 let style = if event.level >= Level::Warning { WARN } else { DIM };
@@ -106,7 +108,9 @@ impl Observer for Screen {
                     self.line(&paint(DIM, "  │ further lines are in events.ndjson"));
                 }
             }
-            "truncated" => self.line(&paint(WARN, "  the scripts printed more than is kept; see `truncated` in events.ndjson")),
+            "truncated" => {
+                self.line(&paint(WARN, "  the scripts printed more than is kept; see `truncated` in events.ndjson"))
+            }
             "worker.timeout" => self.say("time is up, stopping"),
             "cancel" => self.say("cancelling"),
             _ => {}
@@ -117,7 +121,12 @@ impl Observer for Screen {
         self.rows = progress.rows;
         if self.bar.is_some() {
             let total = progress.total.map(|total| format!(" of {}", thousands(total))).unwrap_or_default();
-            self.say(&format!("{:<10} {}{total} rows{}", plain(&progress.pass, 20), thousands(progress.rows), self.rate()));
+            self.say(&format!(
+                "{:<10} {}{total} rows{}",
+                plain(&progress.pass, 20),
+                thousands(progress.rows),
+                self.rate()
+            ));
         }
     }
 }

@@ -40,7 +40,13 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     let prepared = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(refusal)) => return fail(&refusal.failure, &refusal.diagnostics, output),
-        Err(error) => return fail(&Failure::new(FailureKind::HostIo, format!("reading the package failed: {error}")), &[], output),
+        Err(error) => {
+            return fail(
+                &Failure::new(FailureKind::HostIo, format!("reading the package failed: {error}")),
+                &[],
+                output,
+            );
+        }
     };
     let mut screen = Screen::new(output.quiet || output.json);
     let result = run(&prepared, &args.out, settings, &mut screen, cancel_on_signals()).await;
@@ -53,7 +59,11 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
 
 /// Readies the node, runs the job, and puts its files in place. Returns the report and the milliseconds before the job.
 async fn run(
-    prepared: &Prepared, out: &Path, settings: &Settings, screen: &mut Screen, cancel: watch::Receiver<bool>,
+    prepared: &Prepared,
+    out: &Path,
+    settings: &Settings,
+    screen: &mut Screen,
+    cancel: watch::Receiver<bool>,
 ) -> Result<(JobReport, u64), Failure> {
     let before = Instant::now();
     let staging = Staging::create(out)?;
@@ -64,7 +74,14 @@ async fn run(
     Ok((report, prepare_ms))
 }
 
-fn finish(prepared: &Prepared, report: &JobReport, out: &Path, prepare_ms: u64, started: Instant, output: Output) -> ExitCode {
+fn finish(
+    prepared: &Prepared,
+    report: &JobReport,
+    out: &Path,
+    prepare_ms: u64,
+    started: Instant,
+    output: Output,
+) -> ExitCode {
     let summary = Summary::read(&out.join("artifact.json"));
     let total_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let timings = json!({
@@ -75,8 +92,11 @@ fn finish(prepared: &Prepared, report: &JobReport, out: &Path, prepare_ms: u64, 
         "total_ms": total_ms,
     });
     if output.json {
-        let files: serde_json::Map<String, Value> =
-            report.files.iter().map(|name| ((*name).to_owned(), Value::from(out.join(name).display().to_string()))).collect();
+        let files: serde_json::Map<String, Value> = report
+            .files
+            .iter()
+            .map(|name| ((*name).to_owned(), Value::from(out.join(name).display().to_string())))
+            .collect();
         let detail = report.outcome.failure().and_then(|failure| failure.detail.as_ref());
         let diagnostics = detail.and_then(|detail| detail.get("diagnostics")).cloned().unwrap_or_else(|| json!([]));
         println!(
@@ -115,10 +135,16 @@ struct Staging {
 impl Staging {
     fn create(out: &Path) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| {
-            Failure::new(FailureKind::HostIo, format!("cannot write to {}: {error}; choose another folder with --out", out.display()))
+            Failure::new(
+                FailureKind::HostIo,
+                format!("cannot write to {}: {error}; choose another folder with --out", out.display()),
+            )
         };
-        let made: Vec<PathBuf> =
-            out.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).map(Path::to_owned).collect();
+        let made: Vec<PathBuf> = out
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .map(Path::to_owned)
+            .collect();
         std::fs::create_dir_all(out).map_err(failed)?;
         let folder = tempfile::Builder::new().prefix(".ade-").tempdir_in(out).map_err(failed)?;
         Ok(Self { folder, out: out.to_owned(), made })
@@ -135,9 +161,12 @@ impl Staging {
             let result = if files.contains(&name) {
                 std::fs::rename(self.folder.path().join(name), &to)
             } else {
-                std::fs::remove_file(&to).or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+                std::fs::remove_file(&to)
+                    .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
             };
-            result.map_err(|error| Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", to.display())))?;
+            result.map_err(|error| {
+                Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", to.display()))
+            })?;
         }
         self.made.clear();
         Ok(())

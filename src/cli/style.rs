@@ -44,7 +44,12 @@ pub fn diagnostics(diagnostics: &[Value]) {
             _ => DIM,
         };
         let line = diagnostic["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
-        anstream::eprintln!("{} {}{line}: {}", paint(style, format!("{level}[{}]", text("code"))), text("path"), text("message"));
+        anstream::eprintln!(
+            "{} {}{line}: {}",
+            paint(style, format!("{level}[{}]", text("code"))),
+            text("path"),
+            text("message")
+        );
         let hint = text("hint");
         if !hint.is_empty() {
             anstream::eprintln!("  {} {hint}", paint(DIM, "hint:"));

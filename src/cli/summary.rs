@@ -105,7 +105,9 @@ impl Summary {
     fn issues(&self) -> BTreeMap<&str, FieldIssues> {
         let mut fields: BTreeMap<&str, FieldIssues> = BTreeMap::new();
         let tables = self.sheets.iter().flat_map(|sheet| &sheet.tables);
-        for (field, found) in tables.filter_map(|table| table.validation.as_ref()).flat_map(|validation| &validation.summary_by_field) {
+        for (field, found) in
+            tables.filter_map(|table| table.validation.as_ref()).flat_map(|validation| &validation.summary_by_field)
+        {
             let sum = fields.entry(field).or_default();
             sum.errors += found.errors;
             sum.warnings += found.warnings;
@@ -146,7 +148,14 @@ impl Summary {
 }
 
 /// Prints the result of a job on stdout.
-pub fn print(prepared: &Prepared, report: &JobReport, summary: Option<&Summary>, out: &Path, timings: &Value, quiet: bool) {
+pub fn print(
+    prepared: &Prepared,
+    report: &JobReport,
+    summary: Option<&Summary>,
+    out: &Path,
+    timings: &Value,
+    quiet: bool,
+) {
     let state = report.outcome.state();
     let style = match report.outcome {
         Outcome::Succeeded(_) => GOOD,
@@ -157,10 +166,17 @@ pub fn print(prepared: &Prepared, report: &JobReport, summary: Option<&Summary>,
     let totals = summary.and_then(|summary| summary.summary).unwrap_or_default();
     let took = seconds(timings["total_ms"].as_u64().unwrap_or_default());
     let rows = match report.outcome {
-        Outcome::Succeeded(_) => format!("{} rows × {} columns in ", thousands(totals.rows_written), totals.columns_written),
+        Outcome::Succeeded(_) => {
+            format!("{} rows × {} columns in ", thousands(totals.rows_written), totals.columns_written)
+        }
         _ => String::from("after "),
     };
-    anstream::println!("{}  {} {}  {rows}{took}", paint(style, state), paint(STRONG, plain(&info.title, 80)), paint(DIM, plain(&info.version, 64)));
+    anstream::println!(
+        "{}  {} {}  {rows}{took}",
+        paint(style, state),
+        paint(STRONG, plain(&info.title, 80)),
+        paint(DIM, plain(&info.version, 64))
+    );
     if quiet {
         return;
     }
@@ -170,11 +186,17 @@ pub fn print(prepared: &Prepared, report: &JobReport, summary: Option<&Summary>,
         print_diagnostics(summary);
     }
     let time = |key: &str| seconds(timings[key].as_u64().unwrap_or_default());
-    let memory = report.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
+    let memory =
+        report.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
     let cpu = report.usage.cpu_ms.map(|cpu| format!("  ({} CPU{memory})", seconds(cpu))).unwrap_or_default();
     anstream::println!(
         "\n{}  prepare {}, start {}, run {}, collect {}{}",
-        paint(STRONG, "Time"), time("prepare_ms"), time("start_ms"), time("run_ms"), time("collect_ms"), paint(DIM, cpu)
+        paint(STRONG, "Time"),
+        time("prepare_ms"),
+        time("start_ms"),
+        time("run_ms"),
+        time("collect_ms"),
+        paint(DIM, cpu)
     );
     anstream::println!("{}", paint(STRONG, "Files"));
     for name in &report.files {
@@ -186,9 +208,15 @@ fn print_columns(summary: &Summary) {
     let names: Vec<String> = summary
         .inputs
         .iter()
-        .map(|input| input.format.as_ref().map_or_else(|| plain(&input.name, 60), |format| format!("{} ({format})", plain(&input.name, 60))))
+        .map(|input| {
+            input
+                .format
+                .as_ref()
+                .map_or_else(|| plain(&input.name, 60), |format| format!("{} ({format})", plain(&input.name, 60)))
+        })
         .collect();
-    let tables: Vec<(&Sheet, &Table)> = summary.sheets.iter().flat_map(|sheet| sheet.tables.iter().map(move |table| (sheet, table))).collect();
+    let tables: Vec<(&Sheet, &Table)> =
+        summary.sheets.iter().flat_map(|sheet| sheet.tables.iter().map(move |table| (sheet, table))).collect();
     if tables.is_empty() {
         return;
     }
@@ -200,16 +228,32 @@ fn print_columns(summary: &Summary) {
         for mapping in table.mapping.iter().take(SHOWN_COLUMNS) {
             let (from, pad) = (header(mapping), width - header(mapping).chars().count());
             match &mapping.target_field {
-                Some(field) => anstream::println!("    {from}{:pad$}  → {}  {}", "", paint(GOOD, field), paint(DIM, format!("{:.2}", mapping.score))),
-                None => anstream::println!("    {from}{:pad$}  {}  {}", "", paint(WARN, "· unmapped"), paint(DIM, format!("{:.2}", mapping.score))),
+                Some(field) => anstream::println!(
+                    "    {from}{:pad$}  → {}  {}",
+                    "",
+                    paint(GOOD, field),
+                    paint(DIM, format!("{:.2}", mapping.score))
+                ),
+                None => anstream::println!(
+                    "    {from}{:pad$}  {}  {}",
+                    "",
+                    paint(WARN, "· unmapped"),
+                    paint(DIM, format!("{:.2}", mapping.score))
+                ),
             }
         }
         if table.mapping.len() > SHOWN_COLUMNS {
-            anstream::println!("    {}", paint(DIM, format!("and {} more columns", table.mapping.len() - SHOWN_COLUMNS)));
+            anstream::println!(
+                "    {}",
+                paint(DIM, format!("and {} more columns", table.mapping.len() - SHOWN_COLUMNS))
+            );
         }
     }
     if tables.len() > SHOWN_TABLES {
-        anstream::println!("  {}", paint(DIM, format!("and {} more tables in artifact.json", tables.len() - SHOWN_TABLES)));
+        anstream::println!(
+            "  {}",
+            paint(DIM, format!("and {} more tables in artifact.json", tables.len() - SHOWN_TABLES))
+        );
     }
 }
 
@@ -225,11 +269,15 @@ fn print_issues(summary: &Summary) {
         "\n{}  {} {}",
         paint(STRONG, "Issues"),
         paint(if errors > 0 { BAD } else { DIM }, format!("{} errors", thousands(errors))),
-        paint(if warnings > 0 { WARN } else { DIM }, format!("{} warnings, {} notes", thousands(warnings), thousands(infos)))
+        paint(
+            if warnings > 0 { WARN } else { DIM },
+            format!("{} warnings, {} notes", thousands(warnings), thousands(infos))
+        )
     );
     let width = issues.keys().map(|field| field.chars().count()).max().unwrap_or_default();
     for (field, found) in issues {
-        let codes: Vec<String> = found.by_code.iter().map(|(code, count)| format!("{} {}", plain(code, 60), thousands(*count))).collect();
+        let codes: Vec<String> =
+            found.by_code.iter().map(|(code, count)| format!("{} {}", plain(code, 60), thousands(*count))).collect();
         anstream::println!("    {field:width$}  {}", codes.join(", "));
     }
 }
@@ -247,8 +295,16 @@ fn print_diagnostics(summary: &Summary) {
             (Some(script), None) => format!(" {}", plain(script, 120)),
             _ => String::new(),
         };
-        let times = diagnostic.count.filter(|count| *count > 1).map(|count| format!(" (×{})", thousands(count))).unwrap_or_default();
-        anstream::println!("    {}{place} {}{times}", paint(style, plain(&diagnostic.code, 80)), plain(&diagnostic.message, 300));
+        let times = diagnostic
+            .count
+            .filter(|count| *count > 1)
+            .map(|count| format!(" (×{})", thousands(count)))
+            .unwrap_or_default();
+        anstream::println!(
+            "    {}{place} {}{times}",
+            paint(style, plain(&diagnostic.code, 80)),
+            plain(&diagnostic.message, 300)
+        );
     }
     if worth.len() > 10 {
         anstream::println!("    {}", paint(DIM, format!("and {} more in artifact.json", worth.len() - 10)));

@@ -31,17 +31,22 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     if !args.manifest_only {
         match check_scripts(&args, settings, output).await {
             // The runner reads the manifest too; what the engine has said of it with lines and hints is not said again.
-            Ok(found) => diagnostics.extend(found.into_iter().filter(|diagnostic| diagnostic["path"] != crate::packages::MANIFEST)),
+            Ok(found) => diagnostics
+                .extend(found.into_iter().filter(|diagnostic| diagnostic["path"] != crate::packages::MANIFEST)),
             Err(failure) => return fail(&failure, &diagnostics, output),
         }
     }
     let count = |level: &str| diagnostics.iter().filter(|diagnostic| diagnostic["level"] == level).count();
     let (errors, warnings) = (count("error"), count("warning"));
     if output.json {
-        println!("{}", json!({"valid": errors == 0, "errors": errors, "warnings": warnings, "diagnostics": diagnostics}));
+        println!(
+            "{}",
+            json!({"valid": errors == 0, "errors": errors, "warnings": warnings, "diagnostics": diagnostics})
+        );
     } else {
         style::diagnostics(&diagnostics);
-        let verdict = if errors == 0 { style::paint(style::GOOD, "valid") } else { style::paint(style::BAD, "invalid") };
+        let verdict =
+            if errors == 0 { style::paint(style::GOOD, "valid") } else { style::paint(style::BAD, "invalid") };
         let scope = if args.manifest_only { " (scripts were not parsed)" } else { "" };
         anstream::println!("{verdict}  {}  {errors} errors, {warnings} warnings{scope}", args.package.display());
     }

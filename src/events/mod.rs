@@ -211,7 +211,9 @@ impl<W: Write> Draft<'_, W> {
             duration_ms: self.duration_ms,
             detail: self.detail,
         };
-        let written = serde_json::to_writer(&mut log.out, &event).map_err(io::Error::from).and_then(|()| log.out.write_all(b"\n"));
+        let written = serde_json::to_writer(&mut log.out, &event)
+            .map_err(io::Error::from)
+            .and_then(|()| log.out.write_all(b"\n"));
         if let Err(error) = written {
             log.error.get_or_insert(error);
         }
@@ -256,10 +258,14 @@ mod tests {
         log.event("enqueue").state("queued").write();
         log.from_container("log", Some("warning"), object(json!({"text": "x", "seq": 99}))).unwrap();
         log.finish().unwrap();
-        let lines: Vec<Value> = String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["seq"], 1);
         assert_eq!(lines[0]["state"], "queued");
-        assert_eq!((&lines[1]["seq"], &lines[1]["attempt"], &lines[1]["level"]), (&json!(2), &json!(2), &json!("warning")));
+        assert_eq!(
+            (&lines[1]["seq"], &lines[1]["attempt"], &lines[1]["level"]),
+            (&json!(2), &json!(2), &json!("warning"))
+        );
     }
 
     #[test]
@@ -277,7 +283,8 @@ mod tests {
         for _ in 0..50 {
             deep = json!([deep]);
         }
-        let detail = object(json!({"text": "a".repeat(100_000), "deep": deep, "esc": "\u{1b}[2J\n{\"event\":\"exit\"}"}));
+        let detail =
+            object(json!({"text": "a".repeat(100_000), "deep": deep, "esc": "\u{1b}[2J\n{\"event\":\"exit\"}"}));
         let event = log.from_container("log", None, detail).unwrap();
         assert!(serde_json::to_string(&event).unwrap().len() < 5_000);
         assert!(!event.detail["esc"].as_str().unwrap().contains(['\u{1b}', '\n']));

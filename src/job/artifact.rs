@@ -47,12 +47,19 @@ fn skeleton() -> [(&'static str, Value); 16] {
 /// # Errors
 /// `output_invalid` when a job that succeeded has no usable artifact; `host_io` when `to` cannot be written.
 pub fn finalize(
-    from: Option<&Path>, to: &Path, own: &[(&str, Value)], fallback: &[(&str, Value)], must_be_usable: bool,
+    from: Option<&Path>,
+    to: &Path,
+    own: &[(&str, Value)],
+    fallback: &[(&str, Value)],
+    must_be_usable: bool,
 ) -> Result<(), Failure> {
     let written = match from.map(read) {
         Some(Ok(artifact)) => artifact,
         Some(Err(reason)) if must_be_usable => {
-            return Err(Failure::new(FailureKind::OutputInvalid, format!("artifact.json {reason}: scripts must leave the files in /job/out to the runner")));
+            return Err(Failure::new(
+                FailureKind::OutputInvalid,
+                format!("artifact.json {reason}: scripts must leave the files in /job/out to the runner"),
+            ));
         }
         _ => IndexMap::new(),
     };
@@ -94,7 +101,7 @@ fn read(path: &Path) -> Result<IndexMap<String, Box<RawValue>>, String> {
         let fits = match stand_in {
             Value::Array(_) => first == Some(&b'['),
             Value::Object(_) => first == Some(&b'{'),
-            Value::String(_) => raw.get() == stand_in.to_string(),
+            Value::String(ref text) => serde_json::from_str::<&str>(raw.get()).is_ok_and(|written| written == text),
             _ => true,
         };
         if !fits {
@@ -135,12 +142,19 @@ mod tests {
             std::fs::write(&from, text).unwrap();
         }
         let to = folder.path().join("to");
-        finalize(written.map(|_| from.as_path()), &to, &[("job", json!({"status": "failed"}))], &[("inputs", json!([1]))], must)?;
+        finalize(
+            written.map(|_| from.as_path()),
+            &to,
+            &[("job", json!({"status": "failed"}))],
+            &[("inputs", json!([1]))],
+            must,
+        )?;
         Ok(serde_json::from_str(&std::fs::read_to_string(to).unwrap()).unwrap())
     }
 
     fn whole() -> String {
-        let map: serde_json::Map<String, Value> = skeleton().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let map: serde_json::Map<String, Value> =
+            skeleton().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Value::Object(map).to_string()
     }
 
@@ -166,8 +180,10 @@ mod tests {
 
     #[test]
     fn junk_is_refused_for_success_and_replaced_for_failure() {
-        let deep = whole().replace("\"output\":null", &format!("\"output\":{}{}", "[".repeat(100_000), "]".repeat(100_000)));
-        for junk in ["", "[]", "{", "null", "{\"schema\":1}", &deep, &whole().replace("\"sheets\":[]", "\"sheets\":{}")] {
+        let deep =
+            whole().replace("\"output\":null", &format!("\"output\":{}{}", "[".repeat(100_000), "]".repeat(100_000)));
+        for junk in ["", "[]", "{", "null", "{\"schema\":1}", &deep, &whole().replace("\"sheets\":[]", "\"sheets\":{}")]
+        {
             assert_eq!(finalized(Some(junk), true).unwrap_err().kind, FailureKind::OutputInvalid);
             assert_eq!(finalized(Some(junk), false).unwrap()["sheets"], json!([]));
         }

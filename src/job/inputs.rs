@@ -39,7 +39,10 @@ impl Input {
         if !metadata.is_file() {
             return Err(missing("it is not a regular file; name the workbooks one by one"));
         }
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| missing("its name is not valid UTF-8; rename it"))?;
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| missing("its name is not valid UTF-8; rename it"))?;
         if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(missing("its name is longer than 255 characters or has control characters; rename it"));
         }
@@ -56,9 +59,18 @@ impl Input {
             hash.update(&buffer[..read]);
         }
         if bytes == 0 {
-            return Err(Failure::new(FailureKind::InputEmpty, format!("input {name} is empty (0 bytes); was it copied whole?")));
+            return Err(Failure::new(
+                FailureKind::InputEmpty,
+                format!("input {name} is empty (0 bytes); was it copied whole?"),
+            ));
         }
-        Ok(Self { document_id: None, name: name.to_owned(), bytes, sha256: format!("{:x}", hash.finalize()), path: path.to_owned() })
+        Ok(Self {
+            document_id: None,
+            name: name.to_owned(),
+            bytes,
+            sha256: format!("{:x}", hash.finalize()),
+            path: path.to_owned(),
+        })
     }
 
     /// Its place in the container, for the input number `index` from 0.
@@ -85,7 +97,10 @@ pub fn open_all(paths: &[PathBuf], budget: u64) -> Result<Vec<Input>, Failure> {
     if paths.len() > MAX_INPUTS {
         return Err(Failure::new(
             FailureKind::InputTooLarge,
-            format!("{} inputs were given, the limit is {MAX_INPUTS}: run the package over fewer at a time", paths.len()),
+            format!(
+                "{} inputs were given, the limit is {MAX_INPUTS}: run the package over fewer at a time",
+                paths.len()
+            ),
         ));
     }
     let mut total: u64 = 0;
@@ -99,7 +114,9 @@ pub fn open_all(paths: &[PathBuf], budget: u64) -> Result<Vec<Input>, Failure> {
             FailureKind::InputTooLarge,
             format!(
                 "the inputs have {} MB together, the job's scratch space holds {} MB (half of memory_mb): raise engine.defaults.memory_mb in the manifest or --memory-mb to at least {}",
-                total.div_ceil(MIB), budget / MIB, (total * 4).div_ceil(MIB).max(64)
+                total.div_ceil(MIB),
+                budget / MIB,
+                (total * 4).div_ceil(MIB).max(64)
             ),
         ));
     }

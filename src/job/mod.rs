@@ -11,8 +11,8 @@ pub use refusal::Refusal;
 use crate::events::{Event, EventLog, Level, now};
 use crate::packages::{self, Package};
 use crate::sandbox::{
-    self, Caps, ContainerSpec, Failure, FailureKind, InputFile, Limits, Notice, Outcome, Report, Request, Requested, Source, Timings,
-    label,
+    self, Caps, ContainerSpec, Failure, FailureKind, InputFile, Limits, Notice, Outcome, Report, Request, Requested,
+    Source, Timings, label,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -114,7 +114,14 @@ pub fn prepare(package: &Path, inputs: &[PathBuf], asked: Requested, caps: &Caps
         .map_err(|error| Failure::new(FailureKind::LimitInvalid, error.to_string()))?;
     let scratch = limits.scratch_mb * 1024 * 1024;
     let inputs = open_all(inputs, scratch.saturating_sub(package.unpacked_bytes()))?;
-    Ok(Prepared { id: JobId::generate(), package, manifest, inputs, limits, trace_id: Ulid::new().to_string().to_lowercase() })
+    Ok(Prepared {
+        id: JobId::generate(),
+        package,
+        manifest,
+        inputs,
+        limits,
+        trace_id: Ulid::new().to_string().to_lowercase(),
+    })
 }
 
 /// What a job makes known while it runs.
@@ -145,7 +152,11 @@ pub struct JobReport {
 /// # Errors
 /// A [`Failure`] of kind `host_io` when the staging folder cannot be written; every other failure is in the report.
 pub async fn run(
-    node: &Node, job: &Prepared, staging: &Path, cancel: watch::Receiver<bool>, observer: &mut dyn Observer,
+    node: &Node,
+    job: &Prepared,
+    staging: &Path,
+    cancel: watch::Receiver<bool>,
+    observer: &mut dyn Observer,
 ) -> Result<JobReport, Failure> {
     let started_at = now();
     let run_request = run_request(node, job, &started_at);
@@ -154,15 +165,23 @@ pub async fn run(
     let events = File::create(&events_path).map_err(|error| host_io(&events_path, &error))?;
     let mut recorder = Recorder { log: EventLog::new(BufWriter::new(events), job.id.as_str(), 1, 1), observer };
     recorder.note(|log| log.event("enqueue").state("queued").write());
-    recorder.note(|log| log.event("start").state("running").with("inputs", job.inputs.len()).with("limits", json!(job.limits)).write());
+    recorder.note(|log| {
+        log.event("start").state("running").with("inputs", job.inputs.len()).with("limits", json!(job.limits)).write()
+    });
     recorder.note(|log| {
         let decision = network(job);
         let level = if job.manifest.defaults.runtime_network_access { Level::Warning } else { Level::Info };
         let draft = log.event("network.decision").level(level);
-        decision.as_object().into_iter().flatten().fold(draft, |draft, (key, value)| draft.with(key, value.clone())).write()
+        decision
+            .as_object()
+            .into_iter()
+            .flatten()
+            .fold(draft, |draft, (key, value)| draft.with(key, value.clone()))
+            .write()
     });
 
-    let outputs = tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
+    let outputs =
+        tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
     let result = execute(node, job, &started_at, outputs.path(), cancel, &mut recorder).await;
     let (mut outcome, usage, timings, collected, runner) = match result {
         Ok((report, runner)) => (report.outcome, report.usage, report.timings, report.collected, runner),
@@ -198,7 +217,8 @@ pub async fn run(
     let mut files = vec!["artifact.json", "events.ndjson", "run-request.json"];
     if matches!(outcome, Outcome::Succeeded(_)) {
         let workbook = staging.join("normalized.xlsx");
-        std::fs::rename(outputs.path().join("normalized.xlsx"), &workbook).map_err(|error| host_io(&workbook, &error))?;
+        std::fs::rename(outputs.path().join("normalized.xlsx"), &workbook)
+            .map_err(|error| host_io(&workbook, &error))?;
         files.insert(0, "normalized.xlsx");
     }
     recorder.note(|log| log.event("collect").took(timings.collect_ms).with("files", files.clone()).write());
@@ -261,7 +281,9 @@ impl Recorder<'_> {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Ready { runner_version, python } => {
-                self.note(|log| log.event("worker.spawn").with("runner_version", runner_version).with("python", python).write());
+                self.note(|log| {
+                    log.event("worker.spawn").with("runner_version", runner_version).with("python", python).write()
+                });
             }
             Notice::Running => {}
             Notice::Event(raw) => {
@@ -288,15 +310,30 @@ impl Recorder<'_> {
             let level = if matches!(outcome, Outcome::Cancelled(_)) { Level::Warning } else { Level::Error };
             self.note(|log| {
                 let draft = log.event("error").level(level);
-                detail.as_object().into_iter().flatten().fold(draft, |draft, (key, value)| draft.with(key, value.clone())).write()
+                detail
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .fold(draft, |draft, (key, value)| draft.with(key, value.clone()))
+                    .write()
             });
         }
-        self.note(|log| log.event("exit").state(outcome.state()).took(timings.start_ms + timings.run_ms + timings.collect_ms).write());
+        self.note(|log| {
+            log.event("exit")
+                .state(outcome.state())
+                .took(timings.start_ms + timings.run_ms + timings.collect_ms)
+                .write()
+        });
     }
 }
 
 async fn execute(
-    node: &Node, job: &Prepared, started_at: &str, outputs: &Path, cancel: watch::Receiver<bool>, recorder: &mut Recorder<'_>,
+    node: &Node,
+    job: &Prepared,
+    started_at: &str,
+    outputs: &Path,
+    cancel: watch::Receiver<bool>,
+    recorder: &mut Recorder<'_>,
 ) -> Result<(Report, Value), Failure> {
     let (notices, mut received) = mpsc::channel(256);
     let name = container_name(&job.id);
@@ -354,11 +391,19 @@ struct Parts<'a> {
 }
 
 fn request<'a>(
-    node: &'a Node, job: &Parts<'a>, mode: &str, name: &'a str, started_at: &str, outputs: &Path, expected: &'static [&'static str],
+    node: &'a Node,
+    job: &Parts<'a>,
+    mode: &str,
+    name: &'a str,
+    started_at: &str,
+    outputs: &Path,
+    expected: &'static [&'static str],
 ) -> Request<'a> {
     let limits = job.limits;
     // Whatever is still there a good while after the last moment that a job may take was left by a crash.
-    let deadline = OffsetDateTime::now_utc() + Duration::from_millis(limits.timeout_ms + limits.on_job_end_ms) + Duration::from_secs(180);
+    let deadline = OffsetDateTime::now_utc()
+        + Duration::from_millis(limits.timeout_ms + limits.on_job_end_ms)
+        + Duration::from_secs(180);
     let labels = HashMap::from([
         (label::INSTANCE.to_owned(), node.instance.clone()),
         (label::WORKSPACE.to_owned(), "local".to_owned()),
@@ -390,12 +435,21 @@ fn request<'a>(
     let files = job
         .package
         .files()
-        .map(|(name, bytes)| InputFile { name: format!("package/{name}"), source: Source::Bytes(Bytes::copy_from_slice(bytes)) })
+        .map(|(name, bytes)| InputFile {
+            name: format!("package/{name}"),
+            source: Source::Bytes(Bytes::copy_from_slice(bytes)),
+        })
         .chain(job.inputs.iter().enumerate().map(|(index, input)| input.file(index)))
         .collect();
     Request {
         name,
-        spec: ContainerSpec { image: &node.image_digest, limits, runtime: node.runtime.as_deref(), uid: private_uid(), labels },
+        spec: ContainerSpec {
+            image: &node.image_digest,
+            limits,
+            runtime: node.runtime.as_deref(),
+            uid: private_uid(),
+            labels,
+        },
         job: payload,
         files,
         outputs: outputs.to_owned(),
@@ -412,9 +466,15 @@ pub async fn probe(node: &Node) -> Result<sandbox::protocol::Ready, Failure> {
         .map_err(|error| Failure::new(FailureKind::LimitInvalid, error.to_string()))?;
     let id = JobId::generate();
     let deadline = (OffsetDateTime::now_utc() + Duration::from_secs(180)).format(&Rfc3339).unwrap_or_default();
-    let labels = HashMap::from([(label::INSTANCE.to_owned(), node.instance.clone()), (label::DEADLINE.to_owned(), deadline)]);
-    let spec =
-        ContainerSpec { image: &node.image_digest, limits: &limits, runtime: node.runtime.as_deref(), uid: private_uid(), labels };
+    let labels =
+        HashMap::from([(label::INSTANCE.to_owned(), node.instance.clone()), (label::DEADLINE.to_owned(), deadline)]);
+    let spec = ContainerSpec {
+        image: &node.image_digest,
+        limits: &limits,
+        runtime: node.runtime.as_deref(),
+        uid: private_uid(),
+        labels,
+    };
     sandbox::probe(&node.docker, &container_name(&id), &spec).await
 }
 
@@ -502,5 +562,8 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {
 }
 
 fn host_io(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}; free space there or choose another folder", path.display()))
+    Failure::new(
+        FailureKind::HostIo,
+        format!("cannot write {}: {error}; free space there or choose another folder", path.display()),
+    )
 }

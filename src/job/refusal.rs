@@ -26,7 +26,11 @@ impl From<Failure> for Refusal {
 /// `package_too_large` or `package_invalid`, the package error's own code in `detail`.
 pub fn open_package(path: &Path) -> Result<Package, Failure> {
     Package::open(path, &PackageCaps::default()).map_err(|error| {
-        let kind = if error.code() == "package_too_large" { FailureKind::PackageTooLarge } else { FailureKind::PackageInvalid };
+        let kind = if error.code() == "package_too_large" {
+            FailureKind::PackageTooLarge
+        } else {
+            FailureKind::PackageInvalid
+        };
         Failure { detail: Some(serde_json::json!({"code": error.code()})), ..Failure::new(kind, error.to_string()) }
     })
 }
@@ -45,8 +49,11 @@ pub fn check_package(package: &Package, caps: &Caps) -> Result<Manifest, Refusal
         }
         _ => {
             let first = report.diagnostics.iter().find(|diagnostic| diagnostic.level == packages::Level::Error);
-            let first = first.map_or_else(String::new, |diagnostic| format!(", first: {}", diagnostic.message.trim_end_matches('.')));
-            let message = format!("the package has {} error(s){first}; `ade validate` lists them all", report.counts.errors);
+            let first = first.map_or_else(String::new, |diagnostic| {
+                format!(", first: {}", diagnostic.message.trim_end_matches('.'))
+            });
+            let message =
+                format!("the package has {} error(s){first}; `ade validate` lists them all", report.counts.errors);
             Err(Refusal { failure: Failure::new(FailureKind::PackageInvalid, message), diagnostics })
         }
     }
@@ -77,7 +84,11 @@ pub fn requested(manifest: &Manifest) -> Requested {
 fn no_dependencies(package: &Package) -> Result<(), Failure> {
     let Some(text) = package.file("requirements.txt") else { return Ok(()) };
     let text = String::from_utf8_lossy(text);
-    let asked = text.trim_start_matches('\u{feff}').lines().map(str::trim).position(|line| !line.is_empty() && !line.starts_with('#'));
+    let asked = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .position(|line| !line.is_empty() && !line.starts_with('#'));
     match asked {
         None => Ok(()),
         Some(line) => Err(Failure {

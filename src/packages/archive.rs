@@ -20,10 +20,7 @@ const HEADER_SLACK: usize = 10;
 
 /// Collects the files of the zip at `path`.
 pub(super) fn read(path: &Path, caps: &PackageCaps) -> Result<Collector, PackageError> {
-    let unreadable = |source| PackageError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let zip_bytes = file.metadata().map_err(unreadable)?.len();
     let mut reader = BufReader::new(file);
@@ -37,12 +34,8 @@ pub(super) fn read(path: &Path, caps: &PackageCaps) -> Result<Collector, Package
         });
     }
     // The library makes a record of some 500 bytes per header before it can be asked how many there are.
-    if central_headers(&mut reader).map_err(unreadable)? > caps.entries.saturating_mul(HEADER_SLACK)
-    {
-        return Err(too_many_entries(
-            &format!("more than {}", caps.entries),
-            caps,
-        ));
+    if central_headers(&mut reader).map_err(unreadable)? > caps.entries.saturating_mul(HEADER_SLACK) {
+        return Err(too_many_entries(&format!("more than {}", caps.entries), caps));
     }
     let mut archive = ZipArchive::new(reader).map_err(|error| corrupt(None, &error))?;
     if archive.len() > caps.entries {
@@ -66,10 +59,7 @@ fn require_zip(path: &Path, reader: &mut BufReader<File>) -> Result<(), PackageE
         .by_ref()
         .take(4)
         .read_to_end(&mut magic)
-        .map_err(|source| PackageError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| PackageError::Unreadable { path: path.to_owned(), source })?;
     let found = match magic.as_slice() {
         b"PK\x03\x04" | b"PK\x05\x06" => return Ok(()),
         [] => "an empty file",
@@ -79,10 +69,7 @@ fn require_zip(path: &Path, reader: &mut BufReader<File>) -> Result<(), PackageE
         _ if path.file_name().is_some_and(|name| name == super::MANIFEST) => "a manifest alone",
         _ => "a file of another kind",
     };
-    Err(PackageError::NotAZip {
-        path: path.to_owned(),
-        found,
-    })
+    Err(PackageError::NotAZip { path: path.to_owned(), found })
 }
 
 /// Counts the byte sequences that could begin a central header: at least as many as the zip has entries.
@@ -98,10 +85,7 @@ fn central_headers(reader: &mut BufReader<File>) -> io::Result<usize> {
             return Ok(count);
         }
         let filled = kept + read;
-        count += buffer[..filled]
-            .windows(SIGNATURE.len())
-            .filter(|window| *window == SIGNATURE)
-            .count();
+        count += buffer[..filled].windows(SIGNATURE.len()).filter(|window| *window == SIGNATURE).count();
         // A signature may straddle two reads.
         kept = filled.min(SIGNATURE.len() - 1);
         buffer.copy_within(filled - kept..filled, 0);
@@ -115,9 +99,7 @@ fn read_entry(
     caps: &PackageCaps,
     collector: &mut Collector,
 ) -> Result<(), PackageError> {
-    let entry = archive
-        .by_index_data(index)
-        .map_err(|error| corrupt(None, &error))?;
+    let entry = archive.by_index_data(index).map_err(|error| corrupt(None, &error))?;
     let raw = entry.name_raw().to_vec();
     let path = safe_path(&raw)?;
     if path.is_empty() || left_out(path) {
@@ -130,10 +112,7 @@ fn read_entry(
     require_readable(path, entry.encrypted(), entry.compression())?;
     let (declared, packed) = (entry.size(), entry.compressed_size());
     collector.admit(path, declared)?;
-    let bomb = |what| PackageError::ZipBomb {
-        what,
-        limit: caps.ratio,
-    };
+    let bomb = |what| PackageError::ZipBomb { what, limit: caps.ratio };
     let is_bomb = |unpacked: u64, packed: u64| {
         unpacked > PackageCaps::RATIO_FLOOR && unpacked > packed.saturating_mul(caps.ratio)
     };
@@ -141,31 +120,17 @@ fn read_entry(
         return Err(bomb(format!("The zip's entry {}", quoted(path))));
     }
     // Entries may overlap and so be packed once but unpacked many times: the file's own length is the honest measure.
-    if is_bomb(
-        collector.unpacked_bytes().saturating_add(declared),
-        zip_bytes,
-    ) {
+    if is_bomb(collector.unpacked_bytes().saturating_add(declared), zip_bytes) {
         return Err(bomb("The zip".to_owned()));
     }
 
-    let file = archive
-        .by_index(index)
-        .map_err(|error| corrupt(Some(path), &error))?;
+    let file = archive.by_index(index).map_err(|error| corrupt(Some(path), &error))?;
     let mut contents = Vec::with_capacity(usize::try_from(declared).unwrap_or_default());
     // One byte past what was declared is enough to see that the declaration lied.
-    file.take(declared + 1)
-        .read_to_end(&mut contents)
-        .map_err(|error| corrupt(Some(path), &error))?;
+    file.take(declared + 1).read_to_end(&mut contents).map_err(|error| corrupt(Some(path), &error))?;
     if contents.len() as u64 != declared {
-        let held = if contents.len() as u64 > declared {
-            "more"
-        } else {
-            "less"
-        };
-        return Err(corrupt(
-            Some(path),
-            &format!("its size is given as {declared} bytes, but it holds {held}"),
-        ));
+        let held = if contents.len() as u64 > declared { "more" } else { "less" };
+        return Err(corrupt(Some(path), &format!("its size is given as {declared} bytes, but it holds {held}")));
     }
     collector.add(path, contents)
 }
@@ -177,60 +142,28 @@ fn require_regular(path: &str, mode: Option<u32>) -> Result<(), PackageError> {
     const SYMLINK: u32 = 0o120_000;
     match mode.unwrap_or_default() & TYPE_MASK {
         0 | REGULAR => Ok(()),
-        SYMLINK => Err(unsafe_entry(
-            path,
-            "is a symbolic link",
-            "Put the file itself into the package.",
-        )),
-        _ => Err(unsafe_entry(
-            path,
-            "is neither a file nor a folder",
-            "Leave it out.",
-        )),
+        SYMLINK => Err(unsafe_entry(path, "is a symbolic link", "Put the file itself into the package.")),
+        _ => Err(unsafe_entry(path, "is neither a file nor a folder", "Leave it out.")),
     }
 }
 
-fn require_readable(
-    path: &str,
-    encrypted: bool,
-    method: CompressionMethod,
-) -> Result<(), PackageError> {
+fn require_readable(path: &str, encrypted: bool, method: CompressionMethod) -> Result<(), PackageError> {
     let problem = match method {
         _ if encrypted => "is encrypted".to_owned(),
         CompressionMethod::Stored | CompressionMethod::Deflated => return Ok(()),
         other => format!("is packed by another method ({other})"),
     };
-    Err(PackageError::EntryUnsupported {
-        entry: shown(path),
-        problem,
-    })
+    Err(PackageError::EntryUnsupported { entry: shown(path), problem })
 }
 
 /// The error for a name that occurs twice. The library keeps the last of the two, so the directory is walked again.
 fn duplicate(mut reader: BufReader<File>, start: u64, caps: &PackageCaps) -> PackageError {
-    let name = first_repeated_name(
-        &mut reader,
-        start,
-        caps.entries.saturating_mul(HEADER_SLACK),
-    )
-    .ok()
-    .flatten();
-    let shown = name.map_or_else(
-        || "a name".to_owned(),
-        |raw| shown(&String::from_utf8_lossy(&raw)),
-    );
-    PackageError::EntryConflict {
-        first: shown.clone(),
-        second: shown,
-        problem: "two entries of one name",
-    }
+    let name = first_repeated_name(&mut reader, start, caps.entries.saturating_mul(HEADER_SLACK)).ok().flatten();
+    let shown = name.map_or_else(|| "a name".to_owned(), |raw| shown(&String::from_utf8_lossy(&raw)));
+    PackageError::EntryConflict { first: shown.clone(), second: shown, problem: "two entries of one name" }
 }
 
-fn first_repeated_name(
-    reader: &mut BufReader<File>,
-    start: u64,
-    most: usize,
-) -> io::Result<Option<Vec<u8>>> {
+fn first_repeated_name(reader: &mut BufReader<File>, start: u64, most: usize) -> io::Result<Option<Vec<u8>>> {
     const FIXED: usize = 46;
     let mut names = HashSet::new();
     reader.seek(SeekFrom::Start(start))?;
@@ -255,8 +188,5 @@ fn first_repeated_name(
 /// The error for something that does not fit together. The library's words are shown, bounded like all that may repeat
 /// the zip's own text.
 fn corrupt(entry: Option<&str>, detail: &impl ToString) -> PackageError {
-    PackageError::ZipCorrupt {
-        entry: entry.map(shown),
-        detail: shown(&detail.to_string()),
-    }
+    PackageError::ZipCorrupt { entry: entry.map(shown), detail: shown(&detail.to_string()) }
 }

@@ -30,10 +30,7 @@ const ATTRIBUTES: u32 = 0o100_644 << 16;
 ///
 /// # Errors
 /// What `out` says, and `InvalidInput` past the sizes of a zip without zip64.
-pub(super) fn write_zip<'a>(
-    files: impl Iterator<Item = (&'a str, &'a [u8])>,
-    mut out: impl Write,
-) -> io::Result<()> {
+pub(super) fn write_zip<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>, mut out: impl Write) -> io::Result<()> {
     let mut directory = Vec::new();
     let mut offset: u32 = 0;
     let mut entries: u16 = 0;
@@ -84,9 +81,7 @@ pub(super) fn write_zip<'a>(
 }
 
 /// The sha256 of the canonical zip of `files`, in lower-case hexadecimal.
-pub(super) fn zip_sha256<'a>(
-    files: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> io::Result<String> {
+pub(super) fn zip_sha256<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> io::Result<String> {
     let mut hasher = Sha256::new();
     write_zip(files, &mut hasher)?;
     Ok(hex(&hasher.finalize()))
@@ -106,10 +101,7 @@ fn hex(digest: &[u8]) -> String {
 }
 
 fn too_large() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the package is beyond what a plain zip can hold",
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, "the package is beyond what a plain zip can hold")
 }
 
 #[cfg(test)]
@@ -118,11 +110,8 @@ mod tests {
 
     use super::*;
 
-    const FILES: [(&str, &[u8]); 3] = [
-        ("columns/a.py", b"x = 1\n"),
-        ("manifest.json", b"{}"),
-        ("resources/straße.csv", b""),
-    ];
+    const FILES: [(&str, &[u8]); 3] =
+        [("columns/a.py", b"x = 1\n"), ("manifest.json", b"{}"), ("resources/straße.csv", b"")];
 
     fn files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
         FILES.into_iter()
@@ -131,10 +120,7 @@ mod tests {
     #[test]
     fn the_hash_of_a_package_never_changes() {
         // Frozen: this number is in artifacts and databases. It also is what Python's zipfile makes of the same rules.
-        assert_eq!(
-            zip_sha256(files()).unwrap(),
-            "de336b0f897769ffb134c60d1ebecd94d14af5813034a5729f9c074df7b5a89d"
-        );
+        assert_eq!(zip_sha256(files()).unwrap(), "de336b0f897769ffb134c60d1ebecd94d14af5813034a5729f9c074df7b5a89d");
     }
 
     #[test]
@@ -158,9 +144,6 @@ mod tests {
     #[test]
     fn hexadecimal_is_lower_case_and_padded() {
         assert_eq!(hex(&[0x00, 0x0a, 0xff]), "000aff");
-        assert_eq!(
-            sha256(b""),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(sha256(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

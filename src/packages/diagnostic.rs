@@ -169,20 +169,12 @@ impl Diagnostics {
     const MAX_POINTER: usize = 512;
 
     /// Adds one about a place in `manifest.json`. Its line is found by [`locate`](Self::locate).
-    pub(super) fn manifest(
-        &mut self,
-        at: &Pointer,
-        code: Code,
-        message: String,
-        hint: Option<String>,
-    ) {
+    pub(super) fn manifest(&mut self, at: &Pointer, code: Code, message: String, hint: Option<String>) {
         if !self.count(code) {
             return;
         }
         let mut shown = at.clone();
-        while shown.as_str().len() > Self::MAX_POINTER
-            || shown.as_str().chars().any(char::is_control)
-        {
+        while shown.as_str().len() > Self::MAX_POINTER || shown.as_str().chars().any(char::is_control) {
             shown = shown.parent();
         }
         self.pending.push((self.list.len(), at.clone()));
@@ -209,38 +201,15 @@ impl Diagnostics {
     }
 
     /// The candidate that `word` most likely meant, while suggestions are still worth their time.
-    pub(super) fn suggest<'a>(
-        &self,
-        word: &str,
-        candidates: impl IntoIterator<Item = &'a str>,
-    ) -> Option<&'a str> {
-        if self.list.len() < Self::MAX_SUGGESTING {
-            text::nearest(word, candidates)
-        } else {
-            None
-        }
+    pub(super) fn suggest<'a>(&self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.list.len() < Self::MAX_SUGGESTING { text::nearest(word, candidates) } else { None }
     }
 
     /// Adds one about a file as a whole, or about a line of it.
-    pub(super) fn file(
-        &mut self,
-        path: &str,
-        line: Option<usize>,
-        code: Code,
-        message: String,
-        hint: Option<String>,
-    ) {
+    pub(super) fn file(&mut self, path: &str, line: Option<usize>, code: Code, message: String, hint: Option<String>) {
         if self.count(code) {
             let path = path.to_owned();
-            self.list.push(Diagnostic {
-                level: code.level(),
-                code,
-                path,
-                pointer: None,
-                line,
-                message,
-                hint,
-            });
+            self.list.push(Diagnostic { level: code.level(), code, path, pointer: None, line, message, hint });
         }
     }
 
@@ -252,32 +221,14 @@ impl Diagnostics {
     /// The list, errors first and else in the order found, and the exact counts.
     pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Counts) {
         self.list.sort_by_key(|diagnostic| diagnostic.level);
-        let Counts {
-            errors,
-            warnings,
-            infos,
-        } = self.counts;
+        let Counts { errors, warnings, infos } = self.counts;
         let unlisted = errors + warnings + infos - self.list.len();
         if unlisted > 0 {
-            let (code, hint) = (
-                Code::MoreDiagnostics,
-                Some("Fix those listed, then validate again.".to_owned()),
-            );
-            let message = format!(
-                "There are {unlisted} more than the {} listed.",
-                Self::MAX_LISTED
-            );
+            let (code, hint) = (Code::MoreDiagnostics, Some("Fix those listed, then validate again.".to_owned()));
+            let message = format!("There are {unlisted} more than the {} listed.", Self::MAX_LISTED);
             self.counts.warnings += 1;
             let path = super::MANIFEST.to_owned();
-            self.list.push(Diagnostic {
-                level: code.level(),
-                code,
-                path,
-                pointer: None,
-                line: None,
-                message,
-                hint,
-            });
+            self.list.push(Diagnostic { level: code.level(), code, path, pointer: None, line: None, message, hint });
         }
         (self.list, self.counts)
     }
@@ -305,18 +256,8 @@ mod tests {
         }
         let (list, counts) = diagnostics.finish();
         assert_eq!(list.len(), Diagnostics::MAX_LISTED + 1);
-        assert_eq!(
-            list.last().unwrap().message,
-            "There are 100 more than the 200 listed."
-        );
-        assert_eq!(
-            counts,
-            Counts {
-                errors: 300,
-                warnings: 1,
-                infos: 0
-            }
-        );
+        assert_eq!(list.last().unwrap().message, "There are 100 more than the 200 listed.");
+        assert_eq!(counts, Counts { errors: 300, warnings: 1, infos: 0 });
     }
 
     #[test]
@@ -327,16 +268,12 @@ mod tests {
             diagnostics.manifest(&at, Code::UnknownKey, String::new(), None);
         }
         let (list, _) = diagnostics.finish();
-        assert!(
-            list.iter()
-                .all(|diagnostic| diagnostic.pointer.as_deref() == Some("/env"))
-        );
+        assert!(list.iter().all(|diagnostic| diagnostic.pointer.as_deref() == Some("/env")));
     }
 
     #[test]
     fn codes_have_unique_names_and_serialize_as_them() {
-        let names: std::collections::HashSet<_> =
-            Code::ALL.iter().map(|code| code.as_str()).collect();
+        let names: std::collections::HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

@@ -54,8 +54,7 @@ fn has_drive(path: &str) -> bool {
 /// Whether the path is no part of the package: dotfiles, anything in a dot-directory, and Python's bytecode caches.
 /// Editors, version control and operating systems leave them behind; they must not change a package's hash.
 pub(super) fn left_out(path: &str) -> bool {
-    path.split('/')
-        .any(|part| part.starts_with('.') || part == "__pycache__")
+    path.split('/').any(|part| part.starts_with('.') || part == "__pycache__")
 }
 
 /// Refuses paths beyond the caps on length and depth.
@@ -79,16 +78,8 @@ pub(super) fn within_caps(path: &str, caps: &PackageCaps) -> Result<(), PackageE
 }
 
 /// An [`PackageError::EntryUnsafe`] about `path`.
-pub(super) fn unsafe_entry(
-    path: &str,
-    problem: &'static str,
-    way_out: &'static str,
-) -> PackageError {
-    PackageError::EntryUnsafe {
-        entry: shown(path),
-        problem,
-        way_out,
-    }
+pub(super) fn unsafe_entry(path: &str, problem: &'static str, way_out: &'static str) -> PackageError {
+    PackageError::EntryUnsafe { entry: shown(path), problem, way_out }
 }
 
 /// All paths seen so far, to find two that cannot both exist on every file system.
@@ -109,8 +100,7 @@ impl PathIndex {
 
     fn add(&mut self, path: &str, is_file: bool, entry: &str) -> Result<(), PackageError> {
         let Some((seen, seen_is_file)) = self.seen.get(&path.to_lowercase()) else {
-            self.seen
-                .insert(path.to_lowercase(), (path.to_owned(), is_file));
+            self.seen.insert(path.to_lowercase(), (path.to_owned(), is_file));
             return Ok(());
         };
         let problem = match (seen == path, *seen_is_file, is_file) {
@@ -119,11 +109,7 @@ impl PathIndex {
             (true, ..) => "one of which needs a folder where the other is a file",
             (false, ..) => "whose names differ only in upper and lower case",
         };
-        Err(PackageError::EntryConflict {
-            first: shown(seen),
-            second: shown(entry),
-            problem,
-        })
+        Err(PackageError::EntryConflict { first: shown(seen), second: shown(entry), problem })
     }
 }
 
@@ -158,13 +144,7 @@ mod tests {
 
     #[test]
     fn ordinary_paths_pass_unchanged_and_the_root_is_empty() {
-        for path in [
-            "manifest.json",
-            "columns/email.py",
-            "resources/straße ü.csv",
-            "a..b/c...d",
-            "résumé",
-        ] {
+        for path in ["manifest.json", "columns/email.py", "resources/straße ü.csv", "a..b/c...d", "résumé"] {
             assert_eq!(safe_path(path.as_bytes()).unwrap(), path);
         }
         assert_eq!(safe_path(b"./manifest.json").unwrap(), "manifest.json");
@@ -174,13 +154,7 @@ mod tests {
 
     #[test]
     fn dotfiles_dot_directories_and_bytecode_caches_are_left_out() {
-        for path in [
-            ".DS_Store",
-            ".git/config",
-            "columns/.x.swp",
-            "columns/__pycache__/a.pyc",
-            "__MACOSX/._a",
-        ] {
+        for path in [".DS_Store", ".git/config", "columns/.x.swp", "columns/__pycache__/a.pyc", "__MACOSX/._a"] {
             assert!(left_out(path), "{path}");
         }
         for path in ["manifest.json", "columns/__init__.py", "a.b/c"] {
@@ -190,50 +164,25 @@ mod tests {
 
     #[test]
     fn a_path_that_is_too_long_or_too_deep_names_both_numbers() {
-        let caps = PackageCaps {
-            depth: 2,
-            path_bytes: 10,
-            ..PackageCaps::default()
-        };
+        let caps = PackageCaps { depth: 2, path_bytes: 10, ..PackageCaps::default() };
         assert!(within_caps("a/b", &caps).is_ok());
         let deep = within_caps("a/b/c", &caps).unwrap_err();
         assert_eq!(deep.code(), "package_too_large");
-        assert!(
-            deep.to_string().contains("3 parts") && deep.to_string().contains("2 parts"),
-            "{deep}"
-        );
+        assert!(deep.to_string().contains("3 parts") && deep.to_string().contains("2 parts"), "{deep}");
         let long = within_caps("abcdefghijk", &caps).unwrap_err();
-        assert!(
-            long.to_string().contains("11 bytes") && long.to_string().contains("10 bytes"),
-            "{long}"
-        );
+        assert!(long.to_string().contains("11 bytes") && long.to_string().contains("10 bytes"), "{long}");
     }
 
     #[test]
     fn names_that_collide_somewhere_are_refused() {
         let clash = |paths: &[&str]| {
             let mut index = PathIndex::default();
-            paths
-                .iter()
-                .try_for_each(|path| index.add_file(path))
-                .map_err(|error| error.to_string())
+            paths.iter().try_for_each(|path| index.add_file(path)).map_err(|error| error.to_string())
         };
         assert_eq!(clash(&["a/b.py", "a/c.py", "b"]), Ok(()));
-        assert!(
-            clash(&["a/b.py", "a/b.py"])
-                .unwrap_err()
-                .contains("one name")
-        );
-        assert!(
-            clash(&["a/b.py", "a/B.py"])
-                .unwrap_err()
-                .contains("upper and lower")
-        );
-        assert!(
-            clash(&["a/b.py", "A/c.py"])
-                .unwrap_err()
-                .contains("upper and lower")
-        );
+        assert!(clash(&["a/b.py", "a/b.py"]).unwrap_err().contains("one name"));
+        assert!(clash(&["a/b.py", "a/B.py"]).unwrap_err().contains("upper and lower"));
+        assert!(clash(&["a/b.py", "A/c.py"]).unwrap_err().contains("upper and lower"));
         assert!(clash(&["a", "a/b"]).unwrap_err().contains("folder"));
         assert!(clash(&["a/b", "a"]).unwrap_err().contains("folder"));
     }

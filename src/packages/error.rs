@@ -30,10 +30,7 @@ pub enum PackageError {
         found: &'static str,
     },
     /// It begins like a zip, but cannot be read as one.
-    #[error(
-        "The zip is damaged{}: {detail}. Zip the package again.",
-        in_entry(entry)
-    )]
+    #[error("The zip is damaged{}: {detail}. Zip the package again.", in_entry(entry))]
     ZipCorrupt {
         /// The entry at fault, if one is.
         entry: Option<String>,
@@ -80,9 +77,7 @@ pub enum PackageError {
     },
     /// Two entries that cannot both exist everywhere: the same name, names that differ only in case, or a file where
     /// another entry needs a folder.
-    #[error(
-        "The package holds both \"{first}\" and \"{second}\", {problem}. Rename or remove one of them."
-    )]
+    #[error("The package holds both \"{first}\" and \"{second}\", {problem}. Rename or remove one of them.")]
     EntryConflict {
         /// The entry that came first.
         first: String,
@@ -148,18 +143,11 @@ impl PackageError {
 
 /// ` at entry "x"`, or nothing.
 fn in_entry(entry: &Option<String>) -> String {
-    entry
-        .as_ref()
-        .map(|name| format!(" at entry \"{name}\""))
-        .unwrap_or_default()
+    entry.as_ref().map(|name| format!(" at entry \"{name}\"")).unwrap_or_default()
 }
 
 /// A size as people read it, with the exact number of bytes when that is not round.
 pub(super) fn bytes(count: u64) -> String {
     const MIB: u64 = 1024 * 1024;
-    if count >= MIB && count.is_multiple_of(MIB) {
-        format!("{} MiB", count / MIB)
-    } else {
-        format!("{count} bytes")
-    }
+    if count >= MIB && count.is_multiple_of(MIB) { format!("{} MiB", count / MIB) } else { format!("{count} bytes") }
 }

@@ -11,12 +11,7 @@ use super::package::{Collector, too_many_entries};
 
 /// Collects the files under `root`. Links are never followed, and special files never opened.
 pub(super) fn read(root: &Path, caps: &PackageCaps) -> Result<Collector, PackageError> {
-    let mut walk = Walk {
-        root,
-        caps,
-        entries: 0,
-        collector: Collector::new(caps),
-    };
+    let mut walk = Walk { root, caps, entries: 0, collector: Collector::new(caps) };
     walk.folder("")?;
     Ok(walk.collector)
 }
@@ -33,10 +28,7 @@ impl Walk<'_> {
     fn folder(&mut self, relative: &str) -> Result<(), PackageError> {
         let mut paths = Vec::new();
         let directory = self.root.join(relative);
-        let unreadable = |source| PackageError::Unreadable {
-            path: directory.clone(),
-            source,
-        };
+        let unreadable = |source| PackageError::Unreadable { path: directory.clone(), source };
         for entry in fs::read_dir(&directory).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let mut raw = relative.as_bytes().to_vec();
@@ -50,10 +42,7 @@ impl Walk<'_> {
             }
             self.entries += 1;
             if self.entries > self.caps.entries {
-                return Err(too_many_entries(
-                    &format!("more than {}", self.caps.entries),
-                    self.caps,
-                ));
+                return Err(too_many_entries(&format!("more than {}", self.caps.entries), self.caps));
             }
             paths.push(path.to_owned());
         }
@@ -67,38 +56,24 @@ impl Walk<'_> {
 
     fn entry(&mut self, path: &str) -> Result<(), PackageError> {
         let location = self.root.join(path);
-        let metadata =
-            fs::symlink_metadata(&location).map_err(|source| PackageError::Unreadable {
-                path: location.clone(),
-                source,
-            })?;
+        let metadata = fs::symlink_metadata(&location)
+            .map_err(|source| PackageError::Unreadable { path: location.clone(), source })?;
         let kind = metadata.file_type();
         if kind.is_symlink() {
-            Err(unsafe_entry(
-                path,
-                "is a symbolic link",
-                "Put the file itself into the package.",
-            ))
+            Err(unsafe_entry(path, "is a symbolic link", "Put the file itself into the package."))
         } else if kind.is_dir() {
             within_caps(path, self.caps)?;
             self.folder(path)
         } else if kind.is_file() {
             self.file(path, &location, &metadata)
         } else {
-            Err(unsafe_entry(
-                path,
-                "is neither a file nor a folder",
-                "Leave it out.",
-            ))
+            Err(unsafe_entry(path, "is neither a file nor a folder", "Leave it out."))
         }
     }
 
     fn file(&mut self, path: &str, location: &Path, before: &Metadata) -> Result<(), PackageError> {
         self.collector.admit(path, before.len())?;
-        let unreadable = |source| PackageError::Unreadable {
-            path: location.to_owned(),
-            source,
-        };
+        let unreadable = |source| PackageError::Unreadable { path: location.to_owned(), source };
         let file = File::open(location).map_err(unreadable)?;
         let opened = file.metadata().map_err(unreadable)?;
         if !is_same_file(before, &opened) {
@@ -110,9 +85,7 @@ impl Walk<'_> {
         }
         let mut contents = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
         // One byte past the cap shows that a file has grown since its size was checked.
-        file.take(self.collector.room() + 1)
-            .read_to_end(&mut contents)
-            .map_err(unreadable)?;
+        file.take(self.collector.room() + 1).read_to_end(&mut contents).map_err(unreadable)?;
         self.collector.add(path, contents)
     }
 }

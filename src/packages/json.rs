@@ -39,64 +39,34 @@ pub(super) enum Fault {
     /// Not UTF-8; the line is the one with the first bad byte.
     NotUtf8 { line: usize },
     /// Not JSON. Line and column count from 1, columns in bytes.
-    Syntax {
-        line: usize,
-        column: usize,
-        detail: String,
-    },
+    Syntax { line: usize, column: usize, detail: String },
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep { line: usize },
 }
 
 /// Reads a whole document.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Fault::NotUtf8 {
-        line: line_at(bytes, error.valid_up_to()),
-    })?;
-    let (text, had_bom) = text
-        .strip_prefix(BOM)
-        .map_or((text, false), |rest| (rest, true));
-    let mut state = State {
-        at: Pointer::default(),
-        depth: 0,
-        too_deep: false,
-        repeated: Vec::new(),
-    };
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| Fault::NotUtf8 { line: line_at(bytes, error.valid_up_to()) })?;
+    let (text, had_bom) = text.strip_prefix(BOM).map_or((text, false), |rest| (rest, true));
+    let mut state = State { at: Pointer::default(), depth: 0, too_deep: false, repeated: Vec::new() };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed = Seed(&mut state)
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    let parsed = Seed(&mut state).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match parsed {
-        Ok(value) => Ok(Document {
-            value,
-            text,
-            had_bom,
-            repeated: state.repeated,
-        }),
+        Ok(value) => Ok(Document { value, text, had_bom, repeated: state.repeated }),
         Err(error) if state.too_deep => Err(Fault::TooDeep { line: error.line() }),
         Err(error) => {
             let detail = error.to_string();
             // The position is told apart from the text; the library appends it.
-            let detail = detail
-                .rsplit_once(" at line ")
-                .map_or(detail.as_str(), |(text, _)| text)
-                .to_owned();
-            Err(Fault::Syntax {
-                line: error.line(),
-                column: error.column(),
-                detail,
-            })
+            let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(text, _)| text).to_owned();
+            Err(Fault::Syntax { line: error.line(), column: error.column(), detail })
         }
     }
 }
 
 /// The 1-based line of a byte offset.
 fn line_at(bytes: &[u8], offset: usize) -> usize {
-    1 + bytes
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
+    1 + bytes.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
 /// A JSON pointer (RFC 6901).
@@ -118,12 +88,7 @@ impl Pointer {
 
     /// The pointer to the value that holds this one; the root's is the root.
     pub(super) fn parent(&self) -> Self {
-        Self(
-            self.0
-                .rsplit_once('/')
-                .map_or("", |(parent, _)| parent)
-                .to_owned(),
-        )
+        Self(self.0.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned())
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -132,11 +97,7 @@ impl Pointer {
 
     /// As people write it, fit to be shown: `engine.defaults.timeout_ms`, or `manifest.json` for the root.
     pub(super) fn dotted(&self) -> String {
-        if self.0.is_empty() {
-            super::MANIFEST.to_owned()
-        } else {
-            shown(&self.tokens().collect::<Vec<_>>().join("."))
-        }
+        if self.0.is_empty() { super::MANIFEST.to_owned() } else { shown(&self.tokens().collect::<Vec<_>>().join(".")) }
     }
 
     fn push(&mut self, key: &str) {
@@ -151,10 +112,7 @@ impl Pointer {
     }
 
     fn tokens(&self) -> impl Iterator<Item = String> {
-        self.0
-            .split('/')
-            .skip(1)
-            .map(|token| token.replace("~1", "/").replace("~0", "~"))
+        self.0.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"))
     }
 }
 
@@ -169,11 +127,7 @@ impl State {
     fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
         self.depth += 1;
         self.too_deep = self.depth > MAX_DEPTH;
-        if self.too_deep {
-            Err(E::custom("nested too deeply"))
-        } else {
-            Ok(())
-        }
+        if self.too_deep { Err(E::custom("nested too deeply")) } else { Ok(()) }
     }
 }
 
@@ -212,9 +166,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        serde_json::Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        serde_json::Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -271,16 +223,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
 pub(super) fn lines_of(text: &str, pointers: &[&Pointer]) -> Vec<Option<usize>> {
     let mut root = Wanted::default();
     for (slot, pointer) in pointers.iter().enumerate() {
-        let inmost = pointer.tokens().fold(&mut root, |wanted, token| {
-            wanted.inside.entry(token).or_default()
-        });
+        let inmost = pointer.tokens().fold(&mut root, |wanted, token| wanted.inside.entry(token).or_default());
         inmost.slots.push(slot);
     }
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-        offsets: vec![None; pointers.len()],
-    };
+    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0, offsets: vec![None; pointers.len()] };
     scanner.skip_space();
     let begins = scanner.at;
     // What is not JSON after all ends the scan early and leaves lines unknown.
@@ -377,10 +323,7 @@ impl Scanner<'_> {
         if quoted.contains('\\') {
             serde_json::from_str(quoted).ok().map(Cow::Owned)
         } else {
-            quoted
-                .strip_prefix('"')?
-                .strip_suffix('"')
-                .map(Cow::Borrowed)
+            quoted.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed)
         }
     }
 
@@ -404,10 +347,7 @@ impl Scanner<'_> {
                     continue;
                 }
                 _ => {
-                    while self
-                        .peek()
-                        .is_some_and(|byte| !b",:]}".contains(&byte) && !byte.is_ascii_whitespace())
-                    {
+                    while self.peek().is_some_and(|byte| !b",:]}".contains(&byte) && !byte.is_ascii_whitespace()) {
                         self.at += 1;
                     }
                 }
@@ -436,18 +376,9 @@ impl Scanner<'_> {
     /// The lines of the offsets found.
     fn lines(self) -> Vec<Option<usize>> {
         let mut breaks = Vec::new();
-        breaks.extend(
-            self.bytes
-                .iter()
-                .enumerate()
-                .filter(|(_, byte)| **byte == b'\n')
-                .map(|(at, _)| at),
-        );
+        breaks.extend(self.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at));
         let line = |offset| 1 + breaks.partition_point(|at| *at < offset);
-        self.offsets
-            .into_iter()
-            .map(|offset| offset.map(line))
-            .collect()
+        self.offsets.into_iter().map(|offset| offset.map(line)).collect()
     }
 }
 
@@ -541,8 +472,7 @@ fn write_double(double: f64, out: &mut String) {
     // The value is 0.digits × 10^point.
     let point = exponent.parse::<i32>().unwrap_or_default() + 1;
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or_default());
-    let split =
-        |at: i32| digits.split_at(usize::try_from(at).unwrap_or_default().min(digits.len()));
+    let split = |at: i32| digits.split_at(usize::try_from(at).unwrap_or_default().min(digits.len()));
     match point {
         _ if count <= point && point <= 21 => out.extend([digits.as_str(), &zeros(point - count)]),
         1..=21 => {
@@ -576,52 +506,26 @@ mod tests {
 
     #[test]
     fn repeated_keys_are_found_at_any_depth_and_listed_once() {
-        let document =
-            parse(br#"{"a": {"b": 1, "b": 2, "b": 3}, "c": [0, {"d/e": 1, "d/e": 1}]}"#).unwrap();
+        let document = parse(br#"{"a": {"b": 1, "b": 2, "b": 3}, "c": [0, {"d/e": 1, "d/e": 1}]}"#).unwrap();
         assert_eq!(document.repeated, [pointer("/a/b"), pointer("/c/1/d~1e")]);
         assert_eq!(document.value["a"]["b"], 3);
-        assert!(
-            parse(br#"[{"a": 1}, {"a": 1}]"#)
-                .unwrap()
-                .repeated
-                .is_empty()
-        );
+        assert!(parse(br#"[{"a": 1}, {"a": 1}]"#).unwrap().repeated.is_empty());
     }
 
     #[test]
     fn a_syntax_error_has_its_line_and_column() {
         let fault = parse(b"{\n  \"a\": 1,\n  oops\n}").unwrap_err();
-        assert_eq!(
-            fault,
-            Fault::Syntax {
-                line: 3,
-                column: 3,
-                detail: "key must be a string".to_owned()
-            }
-        );
-        assert!(matches!(
-            parse(b"{} {}"),
-            Err(Fault::Syntax {
-                line: 1,
-                column: 4,
-                ..
-            })
-        ));
+        assert_eq!(fault, Fault::Syntax { line: 3, column: 3, detail: "key must be a string".to_owned() });
+        assert!(matches!(parse(b"{} {}"), Err(Fault::Syntax { line: 1, column: 4, .. })));
         assert!(matches!(parse(b""), Err(Fault::Syntax { .. })));
-        assert!(matches!(
-            parse(b"{\"$serde_json::private::RawValue\": \"1\"}"),
-            Err(Fault::Syntax { .. })
-        ));
+        assert!(matches!(parse(b"{\"$serde_json::private::RawValue\": \"1\"}"), Err(Fault::Syntax { .. })));
     }
 
     #[test]
     fn nesting_is_bounded() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
-        assert_eq!(
-            parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err(),
-            Fault::TooDeep { line: 1 }
-        );
+        assert_eq!(parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err(), Fault::TooDeep { line: 1 });
         assert!(parse("[".repeat(1_000_000).as_bytes()).is_err());
     }
 
@@ -629,19 +533,14 @@ mod tests {
     fn a_byte_order_mark_is_taken_off_and_other_encodings_are_refused_with_the_line() {
         let document = parse(b"\xef\xbb\xbf{}").unwrap();
         assert!(document.had_bom && document.text == "{}");
-        assert_eq!(
-            parse(b"{\n\"a\": \"\xe9\"}").unwrap_err(),
-            Fault::NotUtf8 { line: 2 }
-        );
-        assert_eq!(
-            parse(b"\xff\xfe{\0}\0").unwrap_err(),
-            Fault::NotUtf8 { line: 1 }
-        );
+        assert_eq!(parse(b"{\n\"a\": \"\xe9\"}").unwrap_err(), Fault::NotUtf8 { line: 2 });
+        assert_eq!(parse(b"\xff\xfe{\0}\0").unwrap_err(), Fault::NotUtf8 { line: 1 });
     }
 
     #[test]
     fn every_value_has_the_line_it_begins_on() {
-        let text = "{\n \"a\": {\n  \"b\": [1,\n   2, {\"x\": \"}\\\"]\"},\n   [3]\n  ]\n },\n\n \"c~/\\u0041\":\n  null\n}";
+        let text =
+            "{\n \"a\": {\n  \"b\": [1,\n   2, {\"x\": \"}\\\"]\"},\n   [3]\n  ]\n },\n\n \"c~/\\u0041\":\n  null\n}";
         for (at, line) in [
             ("", 1),
             ("/a", 2),
@@ -711,17 +610,9 @@ mod tests {
     #[test]
     fn one_number_has_one_spelling_and_large_integers_keep_their_digits() {
         for text in ["1", "1.0", "1e0", "10e-1"] {
-            assert_eq!(
-                canonical(&parse(text.as_bytes()).unwrap().value),
-                "1",
-                "{text}"
-            );
+            assert_eq!(canonical(&parse(text.as_bytes()).unwrap().value), "1", "{text}");
         }
-        for text in [
-            "9007199254740993",
-            "18446744073709551615",
-            "-9223372036854775808",
-        ] {
+        for text in ["9007199254740993", "18446744073709551615", "-9223372036854775808"] {
             assert_eq!(canonical(&parse(text.as_bytes()).unwrap().value), text);
         }
     }

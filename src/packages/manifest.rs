@@ -42,16 +42,8 @@ impl Manifest {
     #[must_use]
     pub fn limits(&self, caps: &Caps) -> Limits {
         Limits {
-            timeout_ms: self
-                .defaults
-                .timeout_ms
-                .unwrap_or(caps.timeout_ms)
-                .min(caps.timeout_ms),
-            memory_mb: self
-                .defaults
-                .memory_mb
-                .unwrap_or(DEFAULT_MEMORY_MB)
-                .min(caps.memory_mb),
+            timeout_ms: self.defaults.timeout_ms.unwrap_or(caps.timeout_ms).min(caps.timeout_ms),
+            memory_mb: self.defaults.memory_mb.unwrap_or(DEFAULT_MEMORY_MB).min(caps.memory_mb),
         }
     }
 }
@@ -84,9 +76,7 @@ pub struct Env(pub(super) BTreeMap<String, String>);
 impl Env {
     /// Names and values, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The value of one variable.
@@ -154,10 +144,8 @@ pub enum WriterMode {
 
 impl WriterMode {
     /// Every mode by its name in the manifest.
-    pub(super) const NAMED: [(&'static str, Self); 2] = [
-        ("row_streaming", Self::RowStreaming),
-        ("in_memory", Self::InMemory),
-    ];
+    pub(super) const NAMED: [(&'static str, Self); 2] =
+        [("row_streaming", Self::RowStreaming), ("in_memory", Self::InMemory)];
 }
 
 /// When hooks run, in that order.

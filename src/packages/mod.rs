@@ -25,8 +25,8 @@ pub use caps::{Caps, PackageCaps};
 pub use diagnostic::{Code, Counts, Diagnostic, Level};
 pub use error::PackageError;
 pub use manifest::{
-    Column, DEFAULT_MEMORY_MB, DEFAULT_OUTPUT_SHEET, DEFAULT_UNMAPPED_PREFIX, Defaults, Env, Hook,
-    Info, Limits, Manifest, Stage, Writer, WriterMode,
+    Column, DEFAULT_MEMORY_MB, DEFAULT_OUTPUT_SHEET, DEFAULT_UNMAPPED_PREFIX, Defaults, Env, Hook, Info, Limits,
+    Manifest, Stage, Writer, WriterMode,
 };
 pub use package::{MANIFEST, Package};
 pub use validate::{Report, validate};

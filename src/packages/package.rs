@@ -31,55 +31,32 @@ impl Package {
     /// A [`PackageError`] when nothing is there, it is not a package, or it is unsafe or past `caps`.
     pub fn open(path: &Path, caps: &PackageCaps) -> Result<Self, PackageError> {
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => PackageError::NotFound {
-                path: path.to_owned(),
-            },
-            _ => PackageError::Unreadable {
-                path: path.to_owned(),
-                source,
-            },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => PackageError::NotFound { path: path.to_owned() },
+            _ => PackageError::Unreadable { path: path.to_owned(), source },
         })?;
         let files = if metadata.is_dir() {
             folder::read(path, caps)?
         } else if metadata.is_file() {
             archive::read(path, caps)?
         } else {
-            return Err(PackageError::NotAZip {
-                path: path.to_owned(),
-                found: "a device, pipe or socket",
-            });
+            return Err(PackageError::NotAZip { path: path.to_owned(), found: "a device, pipe or socket" });
         };
         Self::from_files(files)
     }
 
     /// The package of files that were collected within the caps.
     fn from_files(collected: Collector) -> Result<Self, PackageError> {
-        let Collector {
-            files,
-            unpacked_bytes,
-            ..
-        } = collected;
+        let Collector { files, unpacked_bytes, .. } = collected;
         if !files.contains_key(MANIFEST) {
-            return Err(PackageError::NoManifest {
-                hint: where_is_the_manifest(&files),
-            });
+            return Err(PackageError::NoManifest { hint: where_is_the_manifest(&files) });
         }
-        let sha256 =
-            canonical::zip_sha256(contents(&files)).map_err(|_| PackageError::TooLarge {
-                what: "The package".to_owned(),
-                amount: format!(
-                    "has {} files of {} in all",
-                    files.len(),
-                    bytes(unpacked_bytes)
-                ),
-                limit: "65535 files and 4096 MiB".to_owned(),
-                way_out: "Leave out what the scripts do not read.",
-            })?;
-        Ok(Self {
-            files,
-            unpacked_bytes,
-            sha256,
-        })
+        let sha256 = canonical::zip_sha256(contents(&files)).map_err(|_| PackageError::TooLarge {
+            what: "The package".to_owned(),
+            amount: format!("has {} files of {} in all", files.len(), bytes(unpacked_bytes)),
+            limit: "65535 files and 4096 MiB".to_owned(),
+            way_out: "Leave out what the scripts do not read.",
+        })?;
+        Ok(Self { files, unpacked_bytes, sha256 })
     }
 
     /// Every file's path and contents, sorted by the bytes of the path.
@@ -114,9 +91,7 @@ impl Package {
             return None;
         }
         let document = json::parse(bytes).ok()?;
-        Some(canonical::sha256(
-            json::canonical(&document.value).as_bytes(),
-        ))
+        Some(canonical::sha256(json::canonical(&document.value).as_bytes()))
     }
 
     /// `manifest.json` as it is.
@@ -146,23 +121,15 @@ impl std::fmt::Debug for Package {
 }
 
 fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
-    files
-        .iter()
-        .map(|(path, contents)| (path.as_str(), &**contents))
+    files.iter().map(|(path, contents)| (path.as_str(), &**contents))
 }
 
 /// What to tell somebody whose package has no manifest at its root.
 fn where_is_the_manifest(files: &BTreeMap<String, Box<[u8]>>) -> String {
-    if let Some(other) = files
-        .keys()
-        .find(|path| path.eq_ignore_ascii_case(MANIFEST))
-    {
+    if let Some(other) = files.keys().find(|path| path.eq_ignore_ascii_case(MANIFEST)) {
         return format!("Rename {other:?} to manifest.json.");
     }
-    let inner = files
-        .keys()
-        .filter_map(|path| path.strip_suffix("/manifest.json"))
-        .min_by_key(|folder| folder.len());
+    let inner = files.keys().filter_map(|path| path.strip_suffix("/manifest.json")).min_by_key(|folder| folder.len());
     match inner {
         Some(folder) => format!(
             "There is one in {}: give that folder, or zip its contents rather than the folder itself.",
@@ -183,12 +150,7 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) fn new(caps: &PackageCaps) -> Self {
-        Self {
-            caps: caps.clone(),
-            files: BTreeMap::new(),
-            paths: PathIndex::default(),
-            unpacked_bytes: 0,
-        }
+        Self { caps: caps.clone(), files: BTreeMap::new(), paths: PathIndex::default(), unpacked_bytes: 0 }
     }
 
     /// Checks the path, and the size that the source declares, before anything is read.
@@ -200,9 +162,7 @@ impl Collector {
 
     /// The most bytes that the next file may hold.
     pub(super) fn room(&self) -> u64 {
-        self.caps
-            .file_bytes
-            .min(self.caps.unpacked_bytes.saturating_sub(self.unpacked_bytes))
+        self.caps.file_bytes.min(self.caps.unpacked_bytes.saturating_sub(self.unpacked_bytes))
     }
 
     /// Adds what was read for an admitted path.
@@ -210,8 +170,7 @@ impl Collector {
         let length = contents.len() as u64;
         self.fits(path, length)?;
         self.unpacked_bytes += length;
-        self.files
-            .insert(path.to_owned(), contents.into_boxed_slice());
+        self.files.insert(path.to_owned(), contents.into_boxed_slice());
         Ok(())
     }
 
@@ -233,11 +192,7 @@ impl Collector {
         if total > self.caps.unpacked_bytes {
             return Err(PackageError::TooLarge {
                 what: "The package, unpacked,".to_owned(),
-                amount: format!(
-                    "has {} or more, counted up to {}",
-                    bytes(total),
-                    quoted(path)
-                ),
+                amount: format!("has {} or more, counted up to {}", bytes(total), quoted(path)),
                 limit: bytes(self.caps.unpacked_bytes),
                 way_out: "Leave out what the scripts do not read.",
             });

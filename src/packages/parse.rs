@@ -8,8 +8,7 @@ use super::caps::Caps;
 use super::diagnostic::{Code, Diagnostics};
 use super::json::{Document, Pointer};
 use super::manifest::{
-    Column, Defaults, Env, Hook, Info, Manifest, SCHEMA, SCRIPT_API_VERSION, Stage, Writer,
-    WriterMode,
+    Column, Defaults, Env, Hook, Info, Manifest, SCHEMA, SCRIPT_API_VERSION, Stage, Writer, WriterMode,
 };
 use super::text::{quoted, shown};
 
@@ -53,16 +52,9 @@ pub(super) struct Parsed {
 
 /// Reads a manifest out of its JSON.
 pub(super) fn parse(document: &Document<'_>, caps: &Caps, diagnostics: &mut Diagnostics) -> Parsed {
-    let mut parser = Parser {
-        caps,
-        diagnostics,
-        scripts: Vec::new(),
-    };
+    let mut parser = Parser { caps, diagnostics, scripts: Vec::new() };
     let manifest = parser.manifest(&document.value);
-    Parsed {
-        manifest,
-        scripts: parser.scripts,
-    }
+    Parsed { manifest, scripts: parser.scripts }
 }
 
 /// An object of the manifest and where it is.
@@ -87,51 +79,18 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn manifest(&mut self, value: &Value) -> Option<Manifest> {
         let root = self.object(Pointer::default(), value)?;
-        self.known_keys(
-            &root,
-            &[
-                "$schema",
-                "config_script_api_version",
-                "info",
-                "env",
-                "engine",
-                "hooks",
-                "columns",
-            ],
-        );
+        self.known_keys(&root, &["$schema", "config_script_api_version", "info", "env", "engine", "hooks", "columns"]);
         if let Some((at, value)) = root.get("$schema") {
             // For editors; the file's own word for its schema is info.schema.
             self.string(&at, value);
         }
-        self.fixed(
-            &root,
-            "config_script_api_version",
-            SCRIPT_API_VERSION,
-            Code::UnsupportedApiVersion,
-        );
-        let info = self
-            .required(&root, "info")
-            .and_then(|(at, value)| self.info(at, value));
-        let env = root
-            .get("env")
-            .map_or_else(Env::default, |(at, value)| self.env(at, value));
-        let (defaults, writer) = root
-            .get("engine")
-            .map_or_else(Default::default, |(at, value)| self.engine(at, value));
-        let hooks = root
-            .get("hooks")
-            .map_or_else(BTreeMap::new, |(at, value)| self.hooks(at, value));
-        let columns = self
-            .required(&root, "columns")
-            .and_then(|(at, value)| self.columns(at, value));
-        Some(Manifest {
-            info: info?,
-            env,
-            defaults,
-            writer,
-            hooks,
-            columns: columns?,
-        })
+        self.fixed(&root, "config_script_api_version", SCRIPT_API_VERSION, Code::UnsupportedApiVersion);
+        let info = self.required(&root, "info").and_then(|(at, value)| self.info(at, value));
+        let env = root.get("env").map_or_else(Env::default, |(at, value)| self.env(at, value));
+        let (defaults, writer) = root.get("engine").map_or_else(Default::default, |(at, value)| self.engine(at, value));
+        let hooks = root.get("hooks").map_or_else(BTreeMap::new, |(at, value)| self.hooks(at, value));
+        let columns = self.required(&root, "columns").and_then(|(at, value)| self.columns(at, value));
+        Some(Manifest { info: info?, env, defaults, writer, hooks, columns: columns? })
     }
 
     fn info(&mut self, at: Pointer, value: &Value) -> Option<Info> {
@@ -151,15 +110,8 @@ impl Parser<'_> {
                 hint("Use three numbers, such as 1.4.0, so that people can tell which of two is newer."),
             );
         }
-        let description = info
-            .get("description")
-            .and_then(|(at, value)| self.string(&at, value))
-            .map(str::to_owned);
-        Some(Info {
-            title: title?,
-            version: version?,
-            description,
-        })
+        let description = info.get("description").and_then(|(at, value)| self.string(&at, value)).map(str::to_owned);
+        Some(Info { title: title?, version: version?, description })
     }
 
     fn env(&mut self, at: Pointer, value: &Value) -> Env {
@@ -173,10 +125,7 @@ impl Parser<'_> {
                 self.say(
                     &at,
                     Code::EnvNameInvalid,
-                    format!(
-                        "{} cannot be the name of an environment variable.",
-                        quoted(name)
-                    ),
+                    format!("{} cannot be the name of an environment variable.", quoted(name)),
                     hint("Use letters, digits and _, not beginning with a digit."),
                 );
             } else if is_reserved_variable(name) {
@@ -193,23 +142,11 @@ impl Parser<'_> {
             let length = value.chars().count();
             if value.contains('\0') {
                 let message = format!("The value of {} has a NUL character in it.", shown(name));
-                self.say(
-                    &at,
-                    Code::EnvValueInvalid,
-                    message,
-                    hint("Put binary data into a file in resources/."),
-                );
+                self.say(&at, Code::EnvValueInvalid, message, hint("Put binary data into a file in resources/."));
             } else if length > MAX_ENV_VALUE {
-                let message = format!(
-                    "The value of {} has {length} characters; the limit is {MAX_ENV_VALUE}.",
-                    shown(name)
-                );
-                self.say(
-                    &at,
-                    Code::EnvValueInvalid,
-                    message,
-                    hint("Put long texts into a file in resources/."),
-                );
+                let message =
+                    format!("The value of {} has {length} characters; the limit is {MAX_ENV_VALUE}.", shown(name));
+                self.say(&at, Code::EnvValueInvalid, message, hint("Put long texts into a file in resources/."));
             }
             variables.insert(name.clone(), value.to_owned());
         }
@@ -222,12 +159,8 @@ impl Parser<'_> {
         };
         self.known_keys(&engine, &["defaults", "writer"]);
         (
-            engine
-                .get("defaults")
-                .map_or_else(Defaults::default, |(at, value)| self.defaults(at, value)),
-            engine
-                .get("writer")
-                .map_or_else(Writer::default, |(at, value)| self.writer(at, value)),
+            engine.get("defaults").map_or_else(Defaults::default, |(at, value)| self.defaults(at, value)),
+            engine.get("writer").map_or_else(Writer::default, |(at, value)| self.writer(at, value)),
         )
     }
 
@@ -235,39 +168,15 @@ impl Parser<'_> {
         let Some(defaults) = self.object(at, value) else {
             return Defaults::default();
         };
-        self.known_keys(
-            &defaults,
-            &[
-                "timeout_ms",
-                "memory_mb",
-                NETWORK.0,
-                NETWORK.1,
-                THRESHOLD.0,
-                THRESHOLD.1,
-            ],
-        );
+        self.known_keys(&defaults, &["timeout_ms", "memory_mb", NETWORK.0, NETWORK.1, THRESHOLD.0, THRESHOLD.1]);
         Defaults {
-            timeout_ms: self.limit(
-                &defaults,
-                "timeout_ms",
-                "ms",
-                MIN_TIMEOUT_MS,
-                self.caps.timeout_ms,
-            ),
-            memory_mb: self.limit(
-                &defaults,
-                "memory_mb",
-                "MiB",
-                MIN_MEMORY_MB,
-                self.caps.memory_mb,
-            ),
+            timeout_ms: self.limit(&defaults, "timeout_ms", "ms", MIN_TIMEOUT_MS, self.caps.timeout_ms),
+            memory_mb: self.limit(&defaults, "memory_mb", "MiB", MIN_MEMORY_MB, self.caps.memory_mb),
             runtime_network_access: self
                 .spelled(&defaults, NETWORK)
                 .and_then(|(at, value)| self.boolean(&at, value))
                 .unwrap_or(false),
-            mapping_score_threshold: self
-                .spelled(&defaults, THRESHOLD)
-                .and_then(|(at, value)| self.score(&at, value)),
+            mapping_score_threshold: self.spelled(&defaults, THRESHOLD).and_then(|(at, value)| self.score(&at, value)),
         }
     }
 
@@ -276,32 +185,17 @@ impl Parser<'_> {
         let Some(given) = self.object(at, value) else {
             return writer;
         };
-        self.known_keys(
-            &given,
-            &[
-                "mode",
-                "append_unmapped_columns",
-                "unmapped_prefix",
-                "output_sheet",
-            ],
-        );
-        if let Some(mode) = given
-            .get("mode")
-            .and_then(|(at, value)| self.mode(&at, value))
-        {
+        self.known_keys(&given, &["mode", "append_unmapped_columns", "unmapped_prefix", "output_sheet"]);
+        if let Some(mode) = given.get("mode").and_then(|(at, value)| self.mode(&at, value)) {
             writer.mode = mode;
         }
         writer.append_unmapped_columns = self.flag(&given, "append_unmapped_columns", true);
-        if let Some(prefix) = given
-            .get("unmapped_prefix")
-            .and_then(|(at, value)| self.text(&at, value, 0, MAX_SHORT_TEXT))
+        if let Some(prefix) =
+            given.get("unmapped_prefix").and_then(|(at, value)| self.text(&at, value, 0, MAX_SHORT_TEXT))
         {
             writer.unmapped_prefix = prefix;
         }
-        if let Some(name) = given
-            .get("output_sheet")
-            .and_then(|(at, value)| self.sheet_name(&at, value))
-        {
+        if let Some(name) = given.get("output_sheet").and_then(|(at, value)| self.sheet_name(&at, value)) {
             writer.output_sheet = name;
         }
         writer
@@ -312,24 +206,17 @@ impl Parser<'_> {
         let Some(hooks) = self.object(at, value) else {
             return stages;
         };
-        let names: Vec<&str> = Stage::ALL
-            .iter()
-            .flat_map(|stage| [Some(stage.as_str()), stage.alias()])
-            .flatten()
-            .collect();
+        let names: Vec<&str> =
+            Stage::ALL.iter().flat_map(|stage| [Some(stage.as_str()), stage.alias()]).flatten().collect();
         self.known_keys(&hooks, &names);
         for stage in Stage::ALL {
             let given = match stage.alias() {
                 // Both names of this stage are current, so neither is worth a word.
-                Some(alias) if stage == Stage::OnAfterExtract => {
-                    self.either(&hooks, (stage.as_str(), alias))
-                }
+                Some(alias) if stage == Stage::OnAfterExtract => self.either(&hooks, (stage.as_str(), alias)),
                 Some(alias) => self.spelled(&hooks, (stage.as_str(), alias)),
                 None => hooks.get(stage.as_str()),
             };
-            let scripts = given
-                .map(|(at, value)| self.stage(&at, value))
-                .unwrap_or_default();
+            let scripts = given.map(|(at, value)| self.stage(&at, value)).unwrap_or_default();
             if !scripts.is_empty() {
                 stages.insert(stage, scripts);
             }
@@ -353,11 +240,7 @@ impl Parser<'_> {
                 continue;
             };
             // A bare file name is one in hooks/.
-            let path = if script.contains('/') {
-                script.to_owned()
-            } else {
-                format!("hooks/{script}")
-            };
+            let path = if script.contains('/') { script.to_owned() } else { format!("hooks/{script}") };
             if !is_script_path(&path, "hooks", true) {
                 let message = format!("{} is not the path of a hook script.", quoted(script));
                 self.say(
@@ -370,21 +253,10 @@ impl Parser<'_> {
             }
             if !seen.insert(path.clone()) {
                 let message = format!("{path} is listed twice for one stage and will run twice.");
-                self.say(
-                    &script_at,
-                    Code::HookDuplicate,
-                    message,
-                    hint("Remove one of them."),
-                );
+                self.say(&script_at, Code::HookDuplicate, message, hint("Remove one of them."));
             }
-            self.scripts.push(ScriptRef {
-                at: script_at,
-                path: path.clone(),
-            });
-            hooks.push(Hook {
-                script: path,
-                enabled,
-            });
+            self.scripts.push(ScriptRef { at: script_at, path: path.clone() });
+            hooks.push(Hook { script: path, enabled });
         }
         hooks
     }
@@ -392,12 +264,8 @@ impl Parser<'_> {
     fn columns(&mut self, at: Pointer, value: &Value) -> Option<Vec<Column>> {
         let columns = self.object(at, value)?;
         self.known_keys(&columns, &["order", "meta"]);
-        let order = self
-            .required(&columns, "order")
-            .and_then(|(at, value)| Some((self.order(&at, value)?, at)));
-        let meta = self
-            .required(&columns, "meta")
-            .and_then(|(at, value)| self.object(at, value));
+        let order = self.required(&columns, "order").and_then(|(at, value)| Some((self.order(&at, value)?, at)));
+        let meta = self.required(&columns, "meta").and_then(|(at, value)| self.object(at, value));
         let mut fields = HashMap::new();
         if let Some(meta) = &meta {
             for (field, value) in meta.members {
@@ -416,15 +284,11 @@ impl Parser<'_> {
             self.say(
                 &order_at,
                 Code::NoFields,
-                "columns.order names no field: every column of the input stays unmapped."
-                    .to_owned(),
+                "columns.order names no field: every column of the input stays unmapped.".to_owned(),
                 hint("Add fields to columns.order and columns.meta."),
             );
         }
-        let ordered = order
-            .iter()
-            .filter_map(|(_, field)| fields.remove(field))
-            .collect::<Vec<_>>();
+        let ordered = order.iter().filter_map(|(_, field)| fields.remove(field)).collect::<Vec<_>>();
         self.distinct_labels(&ordered, &meta.at);
         Some(ordered)
     }
@@ -436,10 +300,7 @@ impl Parser<'_> {
             self.say(
                 at,
                 Code::TooManyFields,
-                format!(
-                    "There are {} fields; an Excel sheet has {MAX_FIELDS} columns.",
-                    values.len()
-                ),
+                format!("There are {} fields; an Excel sheet has {MAX_FIELDS} columns.", values.len()),
                 hint("Split the package in two."),
             );
             return None;
@@ -458,12 +319,7 @@ impl Parser<'_> {
                 order.push((index, field));
             } else {
                 let message = format!("columns.order names the field {} twice.", quoted(field));
-                self.say(
-                    &at,
-                    Code::FieldDuplicate,
-                    message,
-                    hint("Remove one of them."),
-                );
+                self.say(&at, Code::FieldDuplicate, message, hint("Remove one of them."));
             }
         }
         Some(order)
@@ -473,29 +329,17 @@ impl Parser<'_> {
     fn same_fields(&mut self, order: &[(usize, &str)], order_at: &Pointer, meta: &Object<'_>) {
         for (index, field) in order {
             if !meta.members.contains_key(*field) {
-                let near = self
-                    .diagnostics
-                    .suggest(field, meta.members.keys().map(String::as_str));
+                let near = self.diagnostics.suggest(field, meta.members.keys().map(String::as_str));
                 self.say(
                     &order_at.index(*index),
                     Code::FieldWithoutMeta,
-                    format!(
-                        "columns.order names the field {}, but columns.meta does not describe it.",
-                        quoted(field)
-                    ),
-                    meant_or(
-                        near,
-                        "Describe it in columns.meta, or take it out of columns.order.",
-                    ),
+                    format!("columns.order names the field {}, but columns.meta does not describe it.", quoted(field)),
+                    meant_or(near, "Describe it in columns.meta, or take it out of columns.order."),
                 );
             }
         }
         let ordered: HashSet<&str> = order.iter().map(|(_, field)| *field).collect();
-        for field in meta
-            .members
-            .keys()
-            .filter(|field| is_field_id(field) && !ordered.contains(field.as_str()))
-        {
+        for field in meta.members.keys().filter(|field| is_field_id(field) && !ordered.contains(field.as_str())) {
             let near = self.diagnostics.suggest(field, ordered.iter().copied());
             self.say(
                 &meta.at.key(field),
@@ -520,8 +364,7 @@ impl Parser<'_> {
             self.say(
                 at,
                 Code::FieldIdReserved,
-                "A field named \"self\" cannot be scored by the scripts of other fields."
-                    .to_owned(),
+                "A field named \"self\" cannot be scored by the scripts of other fields.".to_owned(),
                 hint("Scores under \"self\" go to the script's own field: choose another id."),
             );
         }
@@ -530,77 +373,34 @@ impl Parser<'_> {
 
     fn column(&mut self, at: Pointer, field: &str, value: &Value) -> Option<Column> {
         let meta = self.object(at, value)?;
-        let keys = [
-            "label",
-            "required",
-            "enabled",
-            "script",
-            "synonyms",
-            "type_hint",
-            "pattern",
-            "allowed",
-        ];
+        let keys = ["label", "required", "enabled", "script", "synonyms", "type_hint", "pattern", "allowed"];
         self.known_keys(&meta, &keys);
         let label = self.required_text(&meta, "label", MAX_TEXT);
         let required = self.flag(&meta, "required", false);
         let enabled = self.flag(&meta, "enabled", true);
-        let script = meta
-            .get("script")
-            .and_then(|(at, value)| self.column_script(at, value));
-        let synonyms = meta
-            .get("synonyms")
-            .map_or_else(Vec::new, |(at, value)| self.synonyms(&at, value));
-        let type_hint = meta
-            .get("type_hint")
-            .and_then(|(at, value)| self.text(&at, value, 0, MAX_SHORT_TEXT));
-        let pattern = meta
-            .get("pattern")
-            .and_then(|(at, value)| self.string(&at, value))
-            .map(str::to_owned);
-        let allowed = meta
-            .get("allowed")
-            .and_then(|(at, value)| self.array(&at, value))
-            .unwrap_or_default()
-            .to_vec();
+        let script = meta.get("script").and_then(|(at, value)| self.column_script(at, value));
+        let synonyms = meta.get("synonyms").map_or_else(Vec::new, |(at, value)| self.synonyms(&at, value));
+        let type_hint = meta.get("type_hint").and_then(|(at, value)| self.text(&at, value, 0, MAX_SHORT_TEXT));
+        let pattern = meta.get("pattern").and_then(|(at, value)| self.string(&at, value)).map(str::to_owned);
+        let allowed = meta.get("allowed").and_then(|(at, value)| self.array(&at, value)).unwrap_or_default().to_vec();
         let field = field.to_owned();
-        Some(Column {
-            field,
-            label: label?,
-            required,
-            enabled,
-            script,
-            synonyms,
-            type_hint,
-            pattern,
-            allowed,
-        })
+        Some(Column { field, label: label?, required, enabled, script, synonyms, type_hint, pattern, allowed })
     }
 
     fn column_script(&mut self, at: Pointer, value: &Value) -> Option<String> {
         let path = self.string(&at, value)?.to_owned();
         if !is_script_path(&path, "columns", false) {
             let message = format!("{} is not the path of a column script.", quoted(&path));
-            self.say(
-                &at,
-                Code::ScriptPathInvalid,
-                message,
-                hint("Write columns/name.py."),
-            );
+            self.say(&at, Code::ScriptPathInvalid, message, hint("Write columns/name.py."));
             return None;
         }
-        self.scripts.push(ScriptRef {
-            at,
-            path: path.clone(),
-        });
+        self.scripts.push(ScriptRef { at, path: path.clone() });
         Some(path)
     }
 
     fn synonyms(&mut self, at: &Pointer, value: &Value) -> Vec<String> {
         let values = self.array(at, value).unwrap_or_default();
-        let texts = values
-            .iter()
-            .enumerate()
-            .map(|(index, value)| self.text(&at.index(index), value, 1, MAX_TEXT));
+        let texts = values.iter().enumerate().map(|(index, value)| self.text(&at.index(index), value, 1, MAX_TEXT));
         texts.collect::<Vec<_>>().into_iter().flatten().collect()
     }
 
@@ -623,19 +423,11 @@ impl Parser<'_> {
 impl Parser<'_> {
     fn mode(&mut self, at: &Pointer, value: &Value) -> Option<WriterMode> {
         let name = self.string(at, value)?;
-        let found = WriterMode::NAMED
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, mode)| *mode);
+        let found = WriterMode::NAMED.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode);
         if found.is_none() {
-            let near = self
-                .diagnostics
-                .suggest(name, WriterMode::NAMED.iter().map(|(known, _)| *known));
-            let message = format!(
-                "{} is {}; it must be \"row_streaming\" or \"in_memory\".",
-                at.dotted(),
-                quoted(name)
-            );
+            let near = self.diagnostics.suggest(name, WriterMode::NAMED.iter().map(|(known, _)| *known));
+            let message =
+                format!("{} is {}; it must be \"row_streaming\" or \"in_memory\".", at.dotted(), quoted(name));
             self.say(at, Code::InvalidChoice, message, meant(near));
         }
         found
@@ -660,34 +452,19 @@ impl Parser<'_> {
             return Some(name.to_owned());
         };
         let message = format!("{} {} {problem}.", at.dotted(), quoted(name));
-        self.say(
-            at,
-            Code::OutputSheetInvalid,
-            message,
-            hint("Choose a name that Excel allows for a sheet."),
-        );
+        self.say(at, Code::OutputSheetInvalid, message, hint("Choose a name that Excel allows for a sheet."));
         None
     }
 
     /// A limit of a job: a whole number, at least `least`, at most what the instance grants.
-    fn limit(
-        &mut self,
-        object: &Object<'_>,
-        key: &str,
-        unit: &str,
-        least: u64,
-        cap: u64,
-    ) -> Option<u64> {
+    fn limit(&mut self, object: &Object<'_>, key: &str, unit: &str, least: u64, cap: u64) -> Option<u64> {
         let (at, value) = object.get(key)?;
         let Some(number) = whole_number(value) else {
             self.wrong_type(&at, "a whole number", value);
             return None;
         };
         if number < least as f64 {
-            let message = format!(
-                "{} is {number} {unit}; the least is {least} {unit}.",
-                at.dotted()
-            );
+            let message = format!("{} is {number} {unit}; the least is {least} {unit}.", at.dotted());
             self.say(&at, Code::NumberTooSmall, message, None);
             return None;
         }
@@ -697,7 +474,8 @@ impl Parser<'_> {
                 at.dotted(),
                 shown(&value.to_string())
             );
-            let way_out = "Lower it, leave it out to get the instance's own limit, or ask the instance's administrator.";
+            let way_out =
+                "Lower it, leave it out to get the instance's own limit, or ask the instance's administrator.";
             self.say(&at, Code::LimitAboveCap, message, hint(way_out));
         }
         // Saturates far above any cap.
@@ -710,12 +488,7 @@ impl Parser<'_> {
             return None;
         };
         if score < 0.0 {
-            self.say(
-                at,
-                Code::NumberTooSmall,
-                format!("{} is {score}; the least is 0.", at.dotted()),
-                None,
-            );
+            self.say(at, Code::NumberTooSmall, format!("{} is {score}; the least is 0.", at.dotted()), None);
             return None;
         }
         Some(score)
@@ -730,12 +503,13 @@ impl Parser<'_> {
             return;
         };
         if text != expected {
-            let message = format!(
-                "{} is {}; this runtime knows {expected:?}.",
-                at.dotted(),
-                quoted(text)
+            let message = format!("{} is {}; this runtime knows {expected:?}.", at.dotted(), quoted(text));
+            self.say(
+                &at,
+                code,
+                message,
+                hint("Write the value that this runtime knows, or use a runtime that knows this one."),
             );
-            self.say(&at, code, message, hint("Write the value that this runtime knows, or use a runtime that knows this one."));
         }
     }
 
@@ -749,19 +523,11 @@ impl Parser<'_> {
         let text = self.string(at, value)?;
         let length = text.chars().count();
         if length < least {
-            self.say(
-                at,
-                Code::TextEmpty,
-                format!("{} is empty.", at.dotted()),
-                None,
-            );
+            self.say(at, Code::TextEmpty, format!("{} is empty.", at.dotted()), None);
             return None;
         }
         if length > most {
-            let message = format!(
-                "{} has {length} characters; the limit is {most}.",
-                at.dotted()
-            );
+            let message = format!("{} has {length} characters; the limit is {most}.", at.dotted());
             self.say(at, Code::TextTooLong, message, hint("Shorten it."));
             return None;
         }
@@ -769,10 +535,7 @@ impl Parser<'_> {
     }
 
     fn flag(&mut self, object: &Object<'_>, key: &str, default: bool) -> bool {
-        object
-            .get(key)
-            .and_then(|(at, value)| self.boolean(&at, value))
-            .unwrap_or(default)
+        object.get(key).and_then(|(at, value)| self.boolean(&at, value)).unwrap_or(default)
     }
 
     fn boolean(&mut self, at: &Pointer, value: &Value) -> Option<bool> {
@@ -822,18 +585,10 @@ impl Parser<'_> {
     }
 
     fn known_keys(&mut self, object: &Object<'_>, known: &[&str]) {
-        for key in object
-            .members
-            .keys()
-            .filter(|key| !known.contains(&key.as_str()))
-        {
-            let near = self.diagnostics.suggest(
-                key,
-                known
-                    .iter()
-                    .copied()
-                    .filter(|candidate| !object.members.contains_key(*candidate)),
-            );
+        for key in object.members.keys().filter(|key| !known.contains(&key.as_str())) {
+            let near = self
+                .diagnostics
+                .suggest(key, known.iter().copied().filter(|candidate| !object.members.contains_key(*candidate)));
             self.say(
                 &object.at.key(key),
                 Code::UnknownKey,
@@ -844,11 +599,7 @@ impl Parser<'_> {
     }
 
     /// A key that may be written in an older way, with a word about it when it is.
-    fn spelled<'v>(
-        &mut self,
-        object: &Object<'v>,
-        spellings: Spellings,
-    ) -> Option<(Pointer, &'v Value)> {
+    fn spelled<'v>(&mut self, object: &Object<'v>, spellings: Spellings) -> Option<(Pointer, &'v Value)> {
         let found = self.either(object, spellings);
         let (current, older) = spellings;
         if !object.members.contains_key(current) && object.members.contains_key(older) {
@@ -863,22 +614,10 @@ impl Parser<'_> {
     }
 
     /// A key that may be written in two ways, but not in both at once.
-    fn either<'v>(
-        &mut self,
-        object: &Object<'v>,
-        (one, other): Spellings,
-    ) -> Option<(Pointer, &'v Value)> {
+    fn either<'v>(&mut self, object: &Object<'v>, (one, other): Spellings) -> Option<(Pointer, &'v Value)> {
         if object.members.contains_key(one) && object.members.contains_key(other) {
-            let message = format!(
-                "{} has both {one:?} and {other:?}, which are one key.",
-                object.at.dotted()
-            );
-            self.say(
-                &object.at.key(other),
-                Code::BothSpellings,
-                message,
-                Some(format!("Keep only {one:?}.")),
-            );
+            let message = format!("{} has both {one:?} and {other:?}, which are one key.", object.at.dotted());
+            self.say(&object.at.key(other), Code::BothSpellings, message, Some(format!("Keep only {one:?}.")));
         }
         object.get(one).or_else(|| object.get(other))
     }
@@ -894,17 +633,10 @@ impl Parser<'_> {
         };
         let way_out = match value {
             Value::Null => Some("Leave the key out to get its default.".to_owned()),
-            Value::Number(number) if wanted == "a string" => {
-                Some(format!("Put it in quotes: \"{number}\"."))
-            }
+            Value::Number(number) if wanted == "a string" => Some(format!("Put it in quotes: \"{number}\".")),
             _ => None,
         };
-        self.say(
-            at,
-            Code::WrongType,
-            format!("{} must be {wanted}, not {found}.", at.dotted()),
-            way_out,
-        );
+        self.say(at, Code::WrongType, format!("{} must be {wanted}, not {found}.", at.dotted()), way_out);
     }
 
     fn say(&mut self, at: &Pointer, code: Code, message: String, hint: Option<String>) {
@@ -926,32 +658,22 @@ pub(super) fn meant_or(near: Option<&str>, otherwise: &str) -> Option<String> {
 
 /// The value when it is a number without a fraction, as JSON Schema understands an integer: `1000.0` is one.
 fn whole_number(value: &Value) -> Option<f64> {
-    value
-        .as_number()
-        .and_then(serde_json::Number::as_f64)
-        .filter(|number| number.fract() == 0.0)
+    value.as_number().and_then(serde_json::Number::as_f64).filter(|number| number.fract() == 0.0)
 }
 
 fn is_field_id(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.len() <= MAX_TEXT
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn is_variable_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_reserved_variable(name: &str) -> bool {
-    RESERVED_ENV.contains(&name)
-        || RESERVED_ENV_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    RESERVED_ENV.contains(&name) || RESERVED_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Characters that XML, and so a workbook, cannot hold.
@@ -962,42 +684,26 @@ fn is_not_xml(c: char) -> bool {
 /// Whether `path` is `folder/name.py`, or deeper when `nested`. No part begins with a dot: such files are left out of
 /// a package.
 fn is_script_path(path: &str, folder: &str, nested: bool) -> bool {
-    let Some(inner) = path
-        .strip_prefix(folder)
-        .and_then(|rest| rest.strip_prefix('/'))
-    else {
+    let Some(inner) = path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) else {
         return false;
     };
     (nested || !inner.contains('/'))
         && inner.ends_with(".py")
-        && inner
-            .split('/')
-            .all(|part| !part.is_empty() && !part.starts_with('.'))
+        && inner.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
         && !inner.contains(|c: char| c == '\\' || c.is_control())
 }
 
 /// Whether the text is a version after <https://semver.org>.
 fn is_semver(text: &str) -> bool {
-    let (text, build) = text
-        .split_once('+')
-        .map_or((text, None), |(text, build)| (text, Some(build)));
-    let (core, pre) = text
-        .split_once('-')
-        .map_or((text, None), |(core, pre)| (core, Some(pre)));
+    let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
+    let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
     let is_number = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_digit())
-            && (part == "0" || !part.starts_with('0'))
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
     };
-    let is_identifier = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let is_pre = |part: &str| {
-        is_identifier(part) && (is_number(part) || part.bytes().any(|byte| !byte.is_ascii_digit()))
-    };
+    let is_identifier =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_pre =
+        |part: &str| is_identifier(part) && (is_number(part) || part.bytes().any(|byte| !byte.is_ascii_digit()));
     core.split('.').count() == 3
         && core.split('.').all(is_number)
         && pre.is_none_or(|pre| pre.split('.').all(is_pre))
@@ -1010,20 +716,12 @@ mod tests {
 
     #[test]
     fn semantic_versions_are_told_from_others() {
-        for version in [
-            "0.0.0",
-            "1.4.0",
-            "1.0.0-alpha.1",
-            "1.0.0-0.3.7",
-            "1.0.0+20130313144700",
-            "1.0.0-x-y-z.-+a.0",
-        ] {
+        for version in ["0.0.0", "1.4.0", "1.0.0-alpha.1", "1.0.0-0.3.7", "1.0.0+20130313144700", "1.0.0-x-y-z.-+a.0"] {
             assert!(is_semver(version), "{version}");
         }
-        for version in [
-            "", "1", "1.2", "1.2.3.4", "01.2.3", "v1.2.3", "1.2.3-", "1.2.3-01", "1.2.3+",
-            "1.2.-3", "1.2.3 ",
-        ] {
+        for version in
+            ["", "1", "1.2", "1.2.3.4", "01.2.3", "v1.2.3", "1.2.3-", "1.2.3-01", "1.2.3+", "1.2.-3", "1.2.3 "]
+        {
             assert!(!is_semver(version), "{version}");
         }
     }

@@ -31,10 +31,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The candidate that `word` most likely meant, if one is near enough to be worth naming.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longest word that is compared, in bytes: the comparison takes the product of both lengths.
     const LONGEST: usize = 64;
     if word.is_empty() || word.len() > LONGEST {
@@ -45,19 +42,14 @@ pub(super) fn nearest<'a>(
         .into_iter()
         .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
-        .filter(|(edits, candidate)| {
-            *edits <= (candidate.chars().count().max(folded.len()) / 3).max(1)
-        })
+        .filter(|(edits, candidate)| *edits <= (candidate.chars().count().max(folded.len()) / 3).max(1))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
 /// Case and the choice between `-`, `_` and a space are what people mistype most: they count as no edit.
 fn fold(word: &str) -> Vec<char> {
-    word.chars()
-        .flat_map(char::to_lowercase)
-        .map(|c| if c == '-' || c == ' ' { '_' } else { c })
-        .collect()
+    word.chars().flat_map(char::to_lowercase).map(|c| if c == '-' || c == ' ' { '_' } else { c }).collect()
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words: the optimal string alignment distance.
@@ -69,9 +61,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
         let mut current = Vec::with_capacity(width);
         current.push(i + 1);
         for (j, &right) in b.iter().enumerate() {
-            let mut best = (previous[j] + usize::from(left != right))
-                .min(previous[j + 1] + 1)
-                .min(current[j] + 1);
+            let mut best = (previous[j] + usize::from(left != right)).min(previous[j + 1] + 1).min(current[j] + 1);
             if i > 0 && j > 0 && left == b[j - 1] && a[i - 1] == right {
                 best = best.min(before[j - 1] + 1);
             }

@@ -39,26 +39,14 @@ pub fn validate(package: &Package, caps: &Caps) -> Report {
     let manifest = read_manifest(package, caps, &mut diagnostics);
     let manifest = manifest.filter(|_| !diagnostics.has_errors());
     let (diagnostics, counts) = diagnostics.finish();
-    Report {
-        diagnostics,
-        counts,
-        manifest,
-    }
+    Report { diagnostics, counts, manifest }
 }
 
-fn read_manifest(
-    package: &Package,
-    caps: &Caps,
-    diagnostics: &mut Diagnostics,
-) -> Option<Manifest> {
+fn read_manifest(package: &Package, caps: &Caps, diagnostics: &mut Diagnostics) -> Option<Manifest> {
     let bytes = package.manifest();
     if bytes.len() > MAX_MANIFEST_BYTES {
-        let message = format!(
-            "manifest.json has {} bytes; the limit is {MAX_MANIFEST_BYTES}.",
-            bytes.len()
-        );
-        let way_out =
-            Some("Move data into files in resources/ and read them in scripts.".to_owned());
+        let message = format!("manifest.json has {} bytes; the limit is {MAX_MANIFEST_BYTES}.", bytes.len());
+        let way_out = Some("Move data into files in resources/ and read them in scripts.".to_owned());
         diagnostics.file(MANIFEST, None, Code::ManifestTooLarge, message, way_out);
         return None;
     }
@@ -72,15 +60,11 @@ fn read_manifest(
     };
     if document.had_bom {
         let message = "manifest.json begins with a byte order mark.".to_owned();
-        let way_out =
-            Some("Save it as UTF-8 without BOM: many tools stumble over the mark.".to_owned());
+        let way_out = Some("Save it as UTF-8 without BOM: many tools stumble over the mark.".to_owned());
         diagnostics.file(MANIFEST, Some(1), Code::ManifestBom, message, way_out);
     }
     for at in &document.repeated {
-        let message = format!(
-            "{} occurs more than once; which of them is meant?",
-            at.dotted()
-        );
+        let message = format!("{} occurs more than once; which of them is meant?", at.dotted());
         let way_out = Some("Keep one of them.".to_owned());
         diagnostics.manifest(at, Code::DuplicateKey, message, way_out);
     }
@@ -99,17 +83,10 @@ fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
             format!("manifest.json is not UTF-8, from line {line} on."),
             Some("Save it as UTF-8."),
         ),
-        Fault::Syntax {
-            line,
-            column,
-            detail,
-        } => (
+        Fault::Syntax { line, column, detail } => (
             line,
             Code::ManifestSyntax,
-            format!(
-                "manifest.json is not valid JSON at line {line}, column {column}: {}.",
-                shown(&detail)
-            ),
+            format!("manifest.json is not valid JSON at line {line}, column {column}: {}.", shown(&detail)),
             None,
         ),
         Fault::TooDeep { line } => (
@@ -122,22 +99,14 @@ fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
 }
 
 fn scripts_exist(package: &Package, scripts: &[ScriptRef], diagnostics: &mut Diagnostics) {
-    for ScriptRef { at, path } in scripts
-        .iter()
-        .filter(|script| package.file(&script.path).is_none())
-    {
+    for ScriptRef { at, path } in scripts.iter().filter(|script| package.file(&script.path).is_none()) {
         let near = split_script(path).and_then(|(folder, name)| {
             let scripts = package.files().filter_map(|(file, _)| split_script(file));
-            let names = scripts
-                .filter(|(other, _)| *other == folder)
-                .map(|(_, name)| name);
+            let names = scripts.filter(|(other, _)| *other == folder).map(|(_, name)| name);
             Some(format!("{folder}/{}.py", diagnostics.suggest(name, names)?))
         });
         let message = format!("The script {} is not in the package.", shown(path));
-        let hint = meant_or(
-            near.as_deref(),
-            "Add the file, or take it out of the manifest.",
-        );
+        let hint = meant_or(near.as_deref(), "Add the file, or take it out of the manifest.");
         diagnostics.manifest(at, Code::ScriptMissing, message, hint);
     }
 }
@@ -152,10 +121,7 @@ fn split_script(path: &str) -> Option<(&str, &str)> {
 fn scripts_are_used(package: &Package, scripts: &[ScriptRef], diagnostics: &mut Diagnostics) {
     let used: HashSet<&str> = scripts.iter().map(|script| script.path.as_str()).collect();
     for (path, _) in package.files() {
-        let Some(name) = path
-            .strip_prefix("columns/")
-            .filter(|name| !name.contains('/'))
-        else {
+        let Some(name) = path.strip_prefix("columns/").filter(|name| !name.contains('/')) else {
             continue;
         };
         let Some(stem) = name.strip_suffix(".py") else {

@@ -58,7 +58,10 @@ pub fn read_outputs(source: impl Read, folder: &Path, limit: u64) -> Result<Vec<
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let shown = plain(&name, 120);
         if entry.header().entry_type() != tar::EntryType::Regular {
-            return Err(invalid(format!("output {shown:?} is not a regular file but {:?}", entry.header().entry_type())));
+            return Err(invalid(format!(
+                "output {shown:?} is not a regular file but {:?}",
+                entry.header().entry_type()
+            )));
         }
         let Some(expected) = OUTPUTS.iter().find(|expected| **expected == name) else {
             return Err(invalid(format!("output {shown:?} is none of the expected names {OUTPUTS:?}")));
@@ -69,7 +72,10 @@ pub fn read_outputs(source: impl Read, folder: &Path, limit: u64) -> Result<Vec<
         if entry.size() > limit {
             return Err(Failure::new(
                 FailureKind::OutputTooLarge,
-                format!("output {shown} has {} bytes, the limit is {limit}: raise engine.defaults.memory_mb or write less", entry.size()),
+                format!(
+                    "output {shown} has {} bytes, the limit is {limit}: raise engine.defaults.memory_mb or write less",
+                    entry.size()
+                ),
             ));
         }
         let mut file = File::create_new(folder.join(expected)).map_err(|error| host(folder, &error))?;
@@ -138,7 +144,9 @@ impl OutputSink {
         self.sender = None;
         match self.worker.await {
             Ok(result) => result,
-            Err(error) => Err(Failure::new(FailureKind::RunnerCrashed, format!("unpacking the outputs failed: {error}"))),
+            Err(error) => {
+                Err(Failure::new(FailureKind::RunnerCrashed, format!("unpacking the outputs failed: {error}")))
+            }
         }
     }
 }
@@ -192,14 +200,18 @@ mod tests {
 
     fn refused(bytes: &[u8]) -> Failure {
         let (result, folder) = read(bytes, 1000);
-        let outside = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap()).find(|e| !e.file_type().unwrap().is_file());
+        let outside =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap()).find(|e| !e.file_type().unwrap().is_file());
         assert!(outside.is_none(), "{outside:?}");
         result.unwrap_err()
     }
 
     #[test]
     fn the_two_expected_files_are_read() {
-        let bytes = tar_of(&[("artifact.json", tar::EntryType::Regular, b"{}"), ("normalized.xlsx", tar::EntryType::Regular, b"PK")]);
+        let bytes = tar_of(&[
+            ("artifact.json", tar::EntryType::Regular, b"{}"),
+            ("normalized.xlsx", tar::EntryType::Regular, b"PK"),
+        ]);
         let (result, folder) = read(&bytes, 1000);
         assert_eq!(result.unwrap().len(), 2);
         assert_eq!(std::fs::read(folder.path().join("normalized.xlsx")).unwrap(), b"PK");
@@ -225,7 +237,15 @@ mod tests {
 
     #[test]
     fn a04_odd_names_are_refused() {
-        for name in ["../artifact.json", "/artifact.json", "a/../artifact.json", "./artifact.json", "ARTIFACT.JSON", "artifact.json/", "x"] {
+        for name in [
+            "../artifact.json",
+            "/artifact.json",
+            "a/../artifact.json",
+            "./artifact.json",
+            "ARTIFACT.JSON",
+            "artifact.json/",
+            "x",
+        ] {
             refused(&tar_of(&[(name, tar::EntryType::Regular, b"{}")]));
         }
         let long = tar_of(&[("././@LongLink", tar::EntryType::GNULongName, &[b'a'; 5000])]);
@@ -234,7 +254,10 @@ mod tests {
 
     #[test]
     fn a05_a_directory_behind_a_symlink_is_refused() {
-        refused(&tar_of(&[("artifact.json", tar::EntryType::Symlink, b""), ("artifact.json/x", tar::EntryType::Directory, b"")]));
+        refused(&tar_of(&[
+            ("artifact.json", tar::EntryType::Symlink, b""),
+            ("artifact.json/x", tar::EntryType::Directory, b""),
+        ]));
     }
 
     #[test]

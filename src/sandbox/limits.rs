@@ -81,7 +81,9 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// Above the instance's cap.
-    #[error("{name} of {asked} is above this instance's cap of {cap}: ask for at most {cap}, or have the admin raise {variable}")]
+    #[error(
+        "{name} of {asked} is above this instance's cap of {cap}: ask for at most {cap}, or have the admin raise {variable}"
+    )]
     AboveCap {
         /// Manifest key.
         name: &'static str,
@@ -118,8 +120,14 @@ impl Limits {
         let cap_ms = u64::try_from(caps.timeout.as_millis()).unwrap_or(u64::MAX);
         let timeout_ms =
             within("timeout_ms", asked.timeout_ms, cap_ms, MIN_TIMEOUT_MS, cap_ms, "ADE_JOB_TIMEOUT_SECONDS")?;
-        let memory_mb =
-            within("memory_mb", asked.memory_mb, DEFAULT_MEMORY_MB, MIN_MEMORY_MB, caps.memory_mb, "ADE_WORKER_MEM_MB")?;
+        let memory_mb = within(
+            "memory_mb",
+            asked.memory_mb,
+            DEFAULT_MEMORY_MB,
+            MIN_MEMORY_MB,
+            caps.memory_mb,
+            "ADE_WORKER_MEM_MB",
+        )?;
         let scratch_mb = memory_mb / 2;
         Ok(Self {
             timeout_ms,
@@ -138,7 +146,12 @@ impl Limits {
 }
 
 fn within(
-    name: &'static str, asked: Option<u64>, default: u64, min: u64, cap: u64, variable: &'static str,
+    name: &'static str,
+    asked: Option<u64>,
+    default: u64,
+    min: u64,
+    cap: u64,
+    variable: &'static str,
 ) -> Result<u64, LimitError> {
     match asked {
         None => Ok(default.min(cap)),

@@ -126,9 +126,12 @@ impl FailureKind {
     fn claimed(text: &str) -> Option<Self> {
         let kind = Self::ALL.iter().copied().find(|kind| kind.as_str() == text)?;
         match kind {
-            Self::ScriptError | Self::HookFailed | Self::OutOfMemory | Self::DiskFull | Self::OutputTooLarge | Self::CpuLimit => {
-                Some(kind)
-            }
+            Self::ScriptError
+            | Self::HookFailed
+            | Self::OutOfMemory
+            | Self::DiskFull
+            | Self::OutputTooLarge
+            | Self::CpuLimit => Some(kind),
             Self::ProtocolViolation | Self::PackageInvalid => Some(kind),
             Self::InputMissing | Self::InputTooLarge => None,
             _ if text.starts_with("input_") => Some(kind),
@@ -259,12 +262,17 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Outcome {
             Some(_) => timeout(limits),
             // The hard deadline passed although nobody had to stop the job: the supervisor hangs.
             None if evidence.killed => timeout(limits),
-            None => Failure::new(FailureKind::ProtocolViolation, "the supervisor stopped a job that nobody asked it to stop"),
+            None => Failure::new(
+                FailureKind::ProtocolViolation,
+                "the supervisor stopped a job that nobody asked it to stop",
+            ),
         })
     } else if let Some(broken) = &evidence.broken {
         Outcome::Failed(Failure::new(
             FailureKind::ProtocolViolation,
-            format!("the container broke the engine's protocol: {broken}; check what the scripts do to the processes and files around them"),
+            format!(
+                "the container broke the engine's protocol: {broken}; check what the scripts do to the processes and files around them"
+            ),
         ))
     } else if let Some(done) = record {
         settle(done, evidence, limits)
@@ -285,12 +293,10 @@ fn settle(done: &Done, evidence: &Evidence, limits: &Limits) -> Outcome {
             None => Outcome::Succeeded(done.summary.unwrap_or_default()),
             Some(failure) => Outcome::Failed(failure),
         },
-        ReportedOutcome::Failed | ReportedOutcome::SetupFailed => {
-            Outcome::Failed(done.error.as_ref().map_or_else(
-                || Failure::new(FailureKind::RunnerCrashed, "the runner reported a failure and did not say which"),
-                |error| reported(error, limits),
-            ))
-        }
+        ReportedOutcome::Failed | ReportedOutcome::SetupFailed => Outcome::Failed(done.error.as_ref().map_or_else(
+            || Failure::new(FailureKind::RunnerCrashed, "the runner reported a failure and did not say which"),
+            |error| reported(error, limits),
+        )),
         ReportedOutcome::Died => Outcome::Failed(match &done.error {
             Some(error) => reported(error, limits),
             None => death(&done.child.clone().unwrap_or_default(), evidence, limits),
@@ -383,7 +389,10 @@ fn without_record(evidence: &Evidence, limits: &Limits) -> Failure {
         let reason = evidence.lost_contact.as_deref().unwrap_or("the container could not be examined after it ended");
         return Failure::new(
             FailureKind::EngineUnavailable,
-            format!("contact with Docker was lost while the job ran: {}; `ade doctor` checks the engine", plain(reason, 300)),
+            format!(
+                "contact with Docker was lost while the job ran: {}; `ade doctor` checks the engine",
+                plain(reason, 300)
+            ),
         );
     };
     if exit.oom_killed {
@@ -482,7 +491,12 @@ mod tests {
 
     #[test]
     fn a_completed_job_with_both_outputs_succeeds() {
-        let evidence = Evidence { done: done(r#"{"outcome":"completed"}"#), collected: both(), expected: &OUTPUTS, ..Evidence::default() };
+        let evidence = Evidence {
+            done: done(r#"{"outcome":"completed"}"#),
+            collected: both(),
+            expected: &OUTPUTS,
+            ..Evidence::default()
+        };
         assert_eq!(kind(&evidence), "succeeded");
     }
 

@@ -151,10 +151,7 @@ impl Decoder {
         let [kind, flags, s0, s1, l0, l1, l2, l3] = *header;
         let stream = u16::from_be_bytes([s0, s1]);
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
-        let known = matches!(
-            (kind, stream),
-            (0x81 | 0x82 | 0x83 | 0x86, 0) | (0x02 | 0x03, OUTPUT)
-        );
+        let known = matches!((kind, stream), (0x81 | 0x82 | 0x83 | 0x86, 0) | (0x02 | 0x03, OUTPUT));
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         if !known || flags != 0 || size > MAX_PAYLOAD || (kind == 0x03 && size != 0) {
             return Err(ProtocolError::Header { kind, flags, stream, length });

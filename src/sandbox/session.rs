@@ -4,8 +4,8 @@ use super::archive::{self, OutputSink};
 use super::limits::Limits;
 use super::outcome::{ContainerExit, Evidence, Failure, FailureKind, Outcome, decide, plain};
 use super::protocol::{
-    self, ContainerUsage, Decoder, Done, FromSupervisor, Progress, ProtocolError, RawEvent, Ready, ReportedOutcome, StopReason,
-    ToSupervisor,
+    self, ContainerUsage, Decoder, Done, FromSupervisor, Progress, ProtocolError, RawEvent, Ready, ReportedOutcome,
+    StopReason, ToSupervisor,
 };
 use super::spec::{self, ContainerSpec};
 use bollard::Docker;
@@ -137,7 +137,10 @@ pub struct Timings {
 /// A [`Failure`] when the job could not even be started (no Docker, image, runtime, or an input that is gone); how a job
 /// that was started ended is in the [`Report`].
 pub async fn run(
-    docker: &Docker, request: Request<'_>, cancel: watch::Receiver<bool>, notices: &mpsc::Sender<Notice>,
+    docker: &Docker,
+    request: Request<'_>,
+    cancel: watch::Receiver<bool>,
+    notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
     let created = Instant::now();
     let options = CreateContainerOptionsBuilder::default().name(request.name).build();
@@ -172,7 +175,10 @@ pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
     }
     Err(Failure::new(
         FailureKind::EngineUnavailable,
-        format!("Docker did not remove container {name}: {}; it will be removed by the next run, or run: docker rm -f {name}", plain(&last, 300)),
+        format!(
+            "Docker did not remove container {name}: {}; it will be removed by the next run, or run: docker rm -f {name}",
+            plain(&last, 300)
+        ),
     ))
 }
 
@@ -185,7 +191,8 @@ pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Res
     let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
     docker.create_container(Some(options), spec::container(spec)).await.map_err(refused)?;
     let ready = async {
-        let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
+        let options =
+            AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
         let attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
         docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)?;
         let mut wire = Wire::new(attached.output);
@@ -194,7 +201,9 @@ pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Res
             let why = match why {
                 NotReady::Broken(error) => error.to_string(),
                 NotReady::Silent => format!("it was not ready within {} s", START_BUDGET.as_secs()),
-                NotReady::Ended | NotReady::Cancelled => format!("it ended at once: {}", plain(&wire.stderr_tail(), 600)),
+                NotReady::Ended | NotReady::Cancelled => {
+                    format!("it ended at once: {}", plain(&wire.stderr_tail(), 600))
+                }
             };
             Failure::new(FailureKind::RunnerCrashed, format!("a test container did not come up: {why}"))
         })
@@ -205,7 +214,11 @@ pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Res
 }
 
 async fn conduct(
-    docker: &Docker, request: Request<'_>, mut cancel: watch::Receiver<bool>, notices: &mpsc::Sender<Notice>, created: Instant,
+    docker: &Docker,
+    request: Request<'_>,
+    mut cancel: watch::Receiver<bool>,
+    notices: &mpsc::Sender<Notice>,
+    created: Instant,
 ) -> Result<Report, Failure> {
     let Request { name, spec, job, files, outputs, expected } = request;
     let limits = spec.limits;
@@ -232,7 +245,10 @@ async fn conduct(
         Err(NotReady::Silent) => {
             return Err(Failure::new(
                 FailureKind::EngineUnavailable,
-                format!("the container was not ready within {} s; is the machine overloaded? See `ade doctor`", START_BUDGET.as_secs()),
+                format!(
+                    "the container was not ready within {} s; is the machine overloaded? See `ade doctor`",
+                    START_BUDGET.as_secs()
+                ),
             ));
         }
         Err(NotReady::Ended) => evidence.lost_contact = wire.lost.take(),
@@ -241,12 +257,15 @@ async fn conduct(
                 FailureKind::ImageMissing,
                 format!(
                     "the image {} speaks protocol {}, this engine speaks {}: rebuild it with `ade image build`",
-                    spec.image, ready.protocol, protocol::VERSION
+                    spec.image,
+                    ready.protocol,
+                    protocol::VERSION
                 ),
             ));
         }
         Ok(ready) => {
-            let notice = Notice::Ready { runner_version: plain(&ready.runner_version, 40), python: plain(&ready.python, 40) };
+            let notice =
+                Notice::Ready { runner_version: plain(&ready.runner_version, 40), python: plain(&ready.python, 40) };
             notices.send(notice).await.ok();
             let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024);
             let (stop, stop_requests) = mpsc::channel(1);
@@ -452,7 +471,10 @@ impl Relay<'_> {
 
 /// Sends the job and the input archive, then stop requests; keeps stdin open until it is aborted.
 async fn write_all(
-    mut input: Pin<Box<dyn AsyncWrite + Send>>, job: Value, files: Vec<InputFile>, mut stops: mpsc::Receiver<StopReason>,
+    mut input: Pin<Box<dyn AsyncWrite + Send>>,
+    job: Value,
+    files: Vec<InputFile>,
+    mut stops: mpsc::Receiver<StopReason>,
 ) -> Result<(), Failure> {
     match send_inputs(&mut input, &job, &files).await {
         Ok(()) => {}
@@ -475,20 +497,31 @@ enum SendError {
     Pipe,
 }
 
-async fn send_inputs(input: &mut Pin<Box<dyn AsyncWrite + Send>>, job: &Value, files: &[InputFile]) -> Result<(), SendError> {
+async fn send_inputs(
+    input: &mut Pin<Box<dyn AsyncWrite + Send>>,
+    job: &Value,
+    files: &[InputFile],
+) -> Result<(), SendError> {
     let mut out = FrameWriter { input, buffer: BytesMut::new(), pending: BytesMut::new() };
     let payload = job.to_string();
     if payload.len() > protocol::MAX_PAYLOAD {
         return Err(SendError::Input(Failure::new(
             FailureKind::InputTooLarge,
-            format!("the job's description has {} bytes, the limit is {}: submit fewer inputs or shorter names", payload.len(), protocol::MAX_PAYLOAD),
+            format!(
+                "the job's description has {} bytes, the limit is {}: submit fewer inputs or shorter names",
+                payload.len(),
+                protocol::MAX_PAYLOAD
+            ),
         )));
     }
     ToSupervisor::Job(Bytes::from(payload)).encode(&mut out.buffer);
     for file in files {
         let size = file.size();
         let header = archive::input_header(&file.name, size).map_err(|error| {
-            let message = format!("the file name {:?} does not fit into the input archive: {error}; shorten it", plain(&file.name, 120));
+            let message = format!(
+                "the file name {:?} does not fit into the input archive: {error}; shorten it",
+                plain(&file.name, 120)
+            );
             SendError::Input(Failure::new(FailureKind::PackageInvalid, message))
         })?;
         out.data(&header).await?;
@@ -583,11 +616,15 @@ fn refused_by_docker(error: &bollard::errors::Error, image: &str, runtime: Optio
     let text = plain(&error.to_string(), 500);
     let lower = text.to_lowercase();
     if let Some(runtime) = runtime
-        && (lower.contains("runtime specified") || lower.contains("runtime name") || lower.contains(&format!("\"{runtime}\"")))
+        && (lower.contains("runtime specified")
+            || lower.contains("runtime name")
+            || lower.contains(&format!("\"{runtime}\"")))
     {
         return Failure::new(
             FailureKind::RuntimeMissing,
-            format!("Docker has no usable OCI runtime {runtime:?}; nothing was run. Install it and add it to Docker's daemon.json, or unset ADE_RUNTIME. Docker said: {text}"),
+            format!(
+                "Docker has no usable OCI runtime {runtime:?}; nothing was run. Install it and add it to Docker's daemon.json, or unset ADE_RUNTIME. Docker said: {text}"
+            ),
         );
     }
     match status(error) {
@@ -597,7 +634,9 @@ fn refused_by_docker(error: &bollard::errors::Error, image: &str, runtime: Optio
         ),
         _ => Failure::new(
             FailureKind::EngineUnavailable,
-            format!("Docker did not start the container: {text}; `ade doctor` checks the engine and says how to mend it"),
+            format!(
+                "Docker did not start the container: {text}; `ade doctor` checks the engine and says how to mend it"
+            ),
         ),
     }
 }

@@ -4,7 +4,9 @@ use crate::support::{Package, Upload, start};
 
 #[test]
 fn a34_two_jobs_have_different_users_that_are_nobody_on_the_host() {
-    let package = Package::attacking("say('ids', (os.getuid(), os.geteuid(), os.getgid(), os.getgroups()))\nsay('owner', os.stat('/job').st_uid)");
+    let package = Package::attacking(
+        "say('ids', (os.getuid(), os.geteuid(), os.getgid(), os.getgroups()))\nsay('owner', os.stat('/job').st_uid)",
+    );
     let jobs: Vec<_> = (0..2).map(|_| start(&package, &[Upload::names()], &["--memory-mb", "128"])).collect();
     let runs: Vec<_> = jobs.into_iter().map(|job| job.wait()).collect();
     let users: Vec<u32> = runs.iter().map(|run| run.assert_succeeded().finding("owner").parse().unwrap()).collect();
@@ -12,7 +14,10 @@ fn a34_two_jobs_have_different_users_that_are_nobody_on_the_host() {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     for (run, user) in runs.iter().zip(users) {
         assert!(user >= 65_536, "{user} could be somebody's");
-        assert!(!passwd.lines().any(|line| line.split(':').nth(2) == Some(&user.to_string())), "{user} has an account on the host");
+        assert!(
+            !passwd.lines().any(|line| line.split(':').nth(2) == Some(&user.to_string())),
+            "{user} has an account on the host"
+        );
         let ids = run.finding("ids");
         assert!(ids.starts_with(&format!("({user}, {user}, {user}, [")), "{ids}");
     }

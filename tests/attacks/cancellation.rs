@@ -10,7 +10,14 @@ fn patient() -> Package {
 #[track_caller]
 fn assert_interrupted(run: &Run, when: &str) {
     // Before the handler is in place the signal itself ends the program, which a shell also shows as 130.
-    assert!(run.code == Some(130) || run.signal == Some(2), "{when}: {:?} {:?} {} {}", run.code, run.signal, run.stdout, run.stderr);
+    assert!(
+        run.code == Some(130) || run.signal == Some(2),
+        "{when}: {:?} {:?} {} {}",
+        run.code,
+        run.signal,
+        run.stdout,
+        run.stderr
+    );
     assert!(!run.out.join("normalized.xlsx").exists(), "{when}");
     if run.json.is_object() {
         assert_eq!(run.kind(), "cancelled", "{when}: {}", run.stdout);
@@ -65,7 +72,9 @@ fn a19_a_second_interrupt_does_not_skip_the_removal() {
 fn a17_a_killed_engine_leaves_no_running_container() {
     let docker = Docker::connect();
     // A script that ignores everything does not keep its container alive either.
-    let package = Package::attacking("import signal\nfor number in range(1, 32):\n    try: signal.signal(number, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nfor _ in range(5): forked(lambda: (os.setsid(), time.sleep(1000)))\ntime.sleep(1000)");
+    let package = Package::attacking(
+        "import signal\nfor number in range(1, 32):\n    try: signal.signal(number, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nfor _ in range(5): forked(lambda: (os.setsid(), time.sleep(1000)))\ntime.sleep(1000)",
+    );
     let running = start(&package, &[Upload::names()], &[]);
     let container = running.container();
     std::thread::sleep(Duration::from_millis(800));
@@ -97,13 +106,18 @@ impl Drop for Crafted<'_> {
 fn a17_the_next_run_removes_what_a_killed_one_left_and_nothing_else() {
     let docker = Docker::connect();
     let first = run(&Package::new(), &[Upload::names()], &[]);
-    let image = first.assert_succeeded().artifact.as_ref().unwrap()["runtime"]["image_digest"].as_str().unwrap().to_owned();
+    let image =
+        first.assert_succeeded().artifact.as_ref().unwrap()["runtime"]["image_digest"].as_str().unwrap().to_owned();
     let mark = format!("ade-test-{}", std::process::id());
     let (past, future) = ("2020-01-01T00:00:00Z", "2200-01-01T00:00:00Z");
     let cases = [
         ("past", vec![("dev.ade.instance", "cli"), ("dev.ade.job", "job_test"), ("dev.ade.deadline", past)], false),
         ("future", vec![("dev.ade.instance", "cli"), ("dev.ade.job", "job_test"), ("dev.ade.deadline", future)], true),
-        ("other", vec![("dev.ade.instance", "somebody-else"), ("dev.ade.job", "job_test"), ("dev.ade.deadline", past)], true),
+        (
+            "other",
+            vec![("dev.ade.instance", "somebody-else"), ("dev.ade.job", "job_test"), ("dev.ade.deadline", past)],
+            true,
+        ),
         ("foreign", vec![("com.example.deadline", past)], true),
     ];
     let crafted = Crafted(&docker, cases.iter().map(|(name, ..)| format!("{mark}-{name}")).collect());

@@ -27,7 +27,12 @@ fn tests_in(folder: &str) -> BTreeSet<String> {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let source = std::fs::read_to_string(path).unwrap();
                 let names = source.lines().filter_map(|line| line.trim_start().strip_prefix("fn "));
-                found.extend(names.filter_map(|rest| rest.split('(').next()).filter(|name| number_of(name).is_some()).map(str::to_owned));
+                found.extend(
+                    names
+                        .filter_map(|rest| rest.split('(').next())
+                        .filter(|name| number_of(name).is_some())
+                        .map(str::to_owned),
+                );
             }
         }
     }

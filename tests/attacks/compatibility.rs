@@ -70,8 +70,17 @@ fn a46_the_standard_library_works() {
         "#,
     );
     for (name, value) in [
-        ("zone", "2:00:00"), ("decimal", "0.3"), ("sqlite", "499500"), ("temporary", "('/job/tmp', '/job/tmp')"), ("ssl", "True"),
-        ("compressed", "b'zbl'"), ("hash", "e3b0c442"), ("asyncio", "awaited"), ("user", "/job/tmp"), ("random", "24"), ("calamine", "python_calamine"),
+        ("zone", "2:00:00"),
+        ("decimal", "0.3"),
+        ("sqlite", "499500"),
+        ("temporary", "('/job/tmp', '/job/tmp')"),
+        ("ssl", "True"),
+        ("compressed", "b'zbl'"),
+        ("hash", "e3b0c442"),
+        ("asyncio", "awaited"),
+        ("user", "/job/tmp"),
+        ("random", "24"),
+        ("calamine", "python_calamine"),
     ] {
         assert_eq!(run.finding(name), value, "{name}");
     }
@@ -100,10 +109,16 @@ fn a46_vendored_python_is_imported_and_a_vendored_native_library_says_why_not() 
 
 /// A real shared library of this machine: it is refused for where it lies, not for what it is.
 fn native_library() -> Vec<u8> {
-    ["/lib/x86_64-linux-gnu/libz.so.1", "/usr/lib/x86_64-linux-gnu/libz.so.1", "/lib/aarch64-linux-gnu/libz.so.1", "/lib64/libz.so.1", "/usr/lib/libz.so.1"]
-        .iter()
-        .find_map(|path| std::fs::read(path).ok())
-        .expect("a shared library to try, such as libz.so.1")
+    [
+        "/lib/x86_64-linux-gnu/libz.so.1",
+        "/usr/lib/x86_64-linux-gnu/libz.so.1",
+        "/lib/aarch64-linux-gnu/libz.so.1",
+        "/lib64/libz.so.1",
+        "/usr/lib/libz.so.1",
+    ]
+    .iter()
+    .find_map(|path| std::fs::read(path).ok())
+    .expect("a shared library to try, such as libz.so.1")
 }
 
 #[test]
@@ -147,7 +162,8 @@ fn wheels(python: &str) -> Vec<u8> {
     let version = python.split('.').take(2).collect::<Vec<_>>().join(".");
     let machine = std::env::consts::ARCH;
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", &version, "--dest"]).arg(folder.path());
+    pip.args(["-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", &version, "--dest"])
+        .arg(folder.path());
     for platform in ["manylinux2014", "manylinux_2_17", "manylinux_2_24", "manylinux_2_27", "manylinux_2_28"] {
         pip.args(["--platform", &format!("{platform}_{machine}")]);
     }

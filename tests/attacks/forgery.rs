@@ -40,7 +40,9 @@ fn a14_events_of_the_engine_cannot_be_forged() {
 
 #[test]
 fn a14_a_forged_completion_record_without_the_work_is_no_success() {
-    let run = forging("send(frame(RESULT, {'ok': True, 'summary': {'rows_written': 999, 'columns_written': 9, 'issues_found': 0}}))\nos._exit(0)");
+    let run = forging(
+        "send(frame(RESULT, {'ok': True, 'summary': {'rows_written': 999, 'columns_written': 9, 'issues_found': 0}}))\nos._exit(0)",
+    );
     run.assert_failed("output_invalid", &["normalized.xlsx", "missing"]);
 }
 
@@ -65,7 +67,12 @@ fn a14_garbage_on_the_channel_is_a_violation_by_the_script() {
     ] {
         let run = forging(&format!("send({garbage})\ntime.sleep(0.7)\nos._exit(0)"));
         assert_eq!(run.status(), "failed", "{garbage}");
-        assert!(matches!(run.kind(), "protocol_violation" | "output_invalid"), "{garbage}: {} {}", run.kind(), run.message());
+        assert!(
+            matches!(run.kind(), "protocol_violation" | "output_invalid"),
+            "{garbage}: {} {}",
+            run.kind(),
+            run.message()
+        );
     }
 }
 
@@ -83,12 +90,16 @@ fn a14_malformed_events_never_take_the_supervisor_down() {
         "{'event': 'log', 'detail': {'text': 'x' * 60000}}",
         "{'event': 'pass.start', 'detail': {'pass': 10 ** 4000}}",
     ] {
-        let run = forging(&format!("send(frame(EVENT, {event}))\nsend(frame(PHASE, {{'phase': 'x' * 5000}}), frame(PROGRESS, b'no json'))\nprint('still here')"));
+        let run = forging(&format!(
+            "send(frame(EVENT, {event}))\nsend(frame(PHASE, {{'phase': 'x' * 5000}}), frame(PROGRESS, b'no json'))\nprint('still here')"
+        ));
         run.assert_succeeded();
         assert!(run.log().contains(&"still here"), "{event}");
     }
     for depth in [500, 900, 940, 960, 970, 975, 980, 985, 990, 2000] {
-        let run = forging(&format!("send(frame(EVENT, b'{{\"event\": \"hook.exit\", \"detail\": {{\"deep\": ' + b'[' * {depth} + b']' * {depth} + b'}}}}'))\ntime.sleep(0.7)"));
+        let run = forging(&format!(
+            "send(frame(EVENT, b'{{\"event\": \"hook.exit\", \"detail\": {{\"deep\": ' + b'[' * {depth} + b']' * {depth} + b'}}}}'))\ntime.sleep(0.7)"
+        ));
         if run.status() == "failed" {
             run.assert_failed("protocol_violation", &[]);
         }
@@ -97,7 +108,9 @@ fn a14_malformed_events_never_take_the_supervisor_down() {
 
 #[test]
 fn a14_a_flood_of_events_ends_the_job_and_not_the_engine() {
-    let run = forging("while True: send(frame(EVENT, {'event': 'hook.exit', 'detail': {'x': 'y' * 30000}}), frame(PROGRESS, b' ' * 60000))");
+    let run = forging(
+        "while True: send(frame(EVENT, {'event': 'hook.exit', 'detail': {'x': 'y' * 30000}}), frame(PROGRESS, b' ' * 60000))",
+    );
     assert!(matches!(run.kind(), "protocol_violation" | "timeout"), "{} {}", run.kind(), run.message());
     assert!(run.engine_peak_kib < 150 * 1024, "the engine used {} KiB", run.engine_peak_kib);
 }

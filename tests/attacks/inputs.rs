@@ -54,13 +54,27 @@ fn a04_a_package_with_names_that_lead_elsewhere_or_collide_is_refused() {
 
 #[test]
 fn a04_the_name_of_an_input_is_only_data() {
-    for name in ["-rf.csv", "$(touch pwned).csv", "; reboot.csv", "..csv", "a'b\"c.csv", "..%2f..%2fetc%2fpasswd.csv", "नाम \u{202e}vsc.csv"] {
-        let package = Package::attacking("say('in', sorted(os.listdir('/job/in'))); say('job', sorted(os.listdir('/job')))");
+    for name in [
+        "-rf.csv",
+        "$(touch pwned).csv",
+        "; reboot.csv",
+        "..csv",
+        "a'b\"c.csv",
+        "..%2f..%2fetc%2fpasswd.csv",
+        "नाम \u{202e}vsc.csv",
+    ] {
+        let package =
+            Package::attacking("say('in', sorted(os.listdir('/job/in'))); say('job', sorted(os.listdir('/job')))");
         let run = run(&package, &[Upload::new(name, "Name\nAda\n")], &[]);
         run.assert_succeeded();
         assert_eq!(run.finding("in"), "['0001']");
         assert_eq!(run.finding("job"), "['in', 'out', 'package', 'tmp']");
-        assert_eq!(run.artifact.as_ref().unwrap()["inputs"][0]["name"].as_str().or(run.artifact.as_ref().unwrap()["inputs"][0]["filename"].as_str()), Some(name));
+        assert_eq!(
+            run.artifact.as_ref().unwrap()["inputs"][0]["name"]
+                .as_str()
+                .or(run.artifact.as_ref().unwrap()["inputs"][0]["filename"].as_str()),
+            Some(name)
+        );
     }
 }
 
@@ -91,8 +105,14 @@ fn a07_a_package_that_unpacks_to_far_more_than_it_is_is_refused() {
     let bomb = deflated(&[("manifest.json", &manifest, 1), ("resources/zeros", &zeros, 30)]);
     assert!(bomb.len() < 1 << 20);
     assert_refused(&run_file("package.zip", &bomb, &[]), "package_invalid", &["package_zip_bomb"]);
-    let noise: Vec<u8> = (0..1_u32 << 18).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()[..2].to_vec()).collect();
-    let large = deflated(&[("manifest.json", &manifest, 1), ("resources/a", &noise, 61), ("resources/b", &noise, 61), ("resources/c", &noise, 61)]);
+    let noise: Vec<u8> =
+        (0..1_u32 << 18).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()[..2].to_vec()).collect();
+    let large = deflated(&[
+        ("manifest.json", &manifest, 1),
+        ("resources/a", &noise, 61),
+        ("resources/b", &noise, 61),
+        ("resources/c", &noise, 61),
+    ]);
     let run = run_file("package.zip", &large, &[]);
     assert!(matches!(run.kind(), "package_too_large" | "package_invalid"), "{}", run.stdout);
     assert!(run.engine_peak_kib < 200 * 1024, "the engine used {} KiB", run.engine_peak_kib);
@@ -121,11 +141,16 @@ fn a07_a_workbook_that_unpacks_to_gigabytes_is_refused_in_bounded_time_and_memor
 
 #[test]
 fn a07_entity_expansion_in_a_workbook_expands_nothing() {
-    let entities: String = (1..10).map(|n| format!("<!ENTITY e{n} \"{}\">", format!("&e{};", n - 1).repeat(10))).collect();
+    let entities: String =
+        (1..10).map(|n| format!("<!ENTITY e{n} \"{}\">", format!("&e{};", n - 1).repeat(10))).collect();
     let sheet = format!(
         r#"<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e0 "lol"><!ENTITY ext SYSTEM "file:///etc/passwd">{entities}]><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>Name</t></is></c></row><row r="2"><c r="A2" t="inlineStr"><is><t>&e9;&ext;@</t></is></c></row></sheetData></worksheet>"#
     );
-    let run = run(&Package::new(), &[Upload::new("laughs.xlsx", workbook(&sheet, b"", 0))], &["--timeout-ms", "30000", "--memory-mb", "128"]);
+    let run = run(
+        &Package::new(),
+        &[Upload::new("laughs.xlsx", workbook(&sheet, b"", 0))],
+        &["--timeout-ms", "30000", "--memory-mb", "128"],
+    );
     if run.status() == "failed" {
         assert!(run.kind().starts_with("input_"), "{}: {}", run.kind(), run.message());
     }
@@ -155,7 +180,9 @@ fn a07_a_sparse_input_is_refused_by_its_length_before_it_is_read() {
 #[test]
 fn a09_an_input_that_changes_after_it_was_hashed_never_runs_as_something_else() {
     let original = "Name\n".to_owned() + &"aaaaaaaaaaaaaaa\n".repeat(500_000);
-    let package = Package::attacking("import hashlib\nsay('sha256', hashlib.sha256(open('/job/in/0001', 'rb').read()).hexdigest())");
+    let package = Package::attacking(
+        "import hashlib\nsay('sha256', hashlib.sha256(open('/job/in/0001', 'rb').read()).hexdigest())",
+    );
     let running = crate::support::start(&package, &[Upload::csv(&original)], &["--timeout-ms", "60000"]);
     let path = running.input(0);
     let stop = std::sync::atomic::AtomicBool::new(false);

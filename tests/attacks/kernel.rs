@@ -64,11 +64,27 @@ fn a36_no_system_call_beyond_the_list_is_allowed() {
     for (name, value) in &findings {
         match *name {
             "clone3" => assert_eq!(*value, "ENOSYS", "the C library must fall back to clone"),
-            _ if name.starts_with("int80") || name.starts_with("x32") => assert!(matches!(*value, "killed" | "refused"), "{name}: {value}"),
+            _ if name.starts_with("int80") || name.starts_with("x32") => {
+                assert!(matches!(*value, "killed" | "refused"), "{name}: {value}")
+            }
             _ => assert!(matches!(*value, "EPERM"), "{name}: {value}"),
         }
     }
-    for name in ["mount", "unshare", "setns", "ptrace", "bpf", "perf_event_open", "kexec_load", "init_module", "pivot_root", "open_by_handle_at", "process_vm_readv", "userfaultfd", "clone 0x10000000"] {
+    for name in [
+        "mount",
+        "unshare",
+        "setns",
+        "ptrace",
+        "bpf",
+        "perf_event_open",
+        "kexec_load",
+        "init_module",
+        "pivot_root",
+        "open_by_handle_at",
+        "process_vm_readv",
+        "userfaultfd",
+        "clone 0x10000000",
+    ] {
         assert!(findings.contains_key(name), "{name} was not tried");
     }
     assert!(findings.len() > 90, "{}", findings.len());
@@ -84,7 +100,9 @@ fn a37_io_uring_is_not_there() {
 
 #[test]
 fn a38_the_kernels_crypto_sockets_are_not_there() {
-    let run = probe("attempt('python', lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET))\nattempt('pair', lambda: socket.socketpair(16, 3))");
+    let run = probe(
+        "attempt('python', lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET))\nattempt('pair', lambda: socket.socketpair(16, 3))",
+    );
     assert_eq!((run.finding("python"), run.finding("pair")), ("EPERM", "EPERM"));
     assert_eq!(system_calls().finding("AF_ALG"), "EPERM");
 }
@@ -92,7 +110,18 @@ fn a38_the_kernels_crypto_sockets_are_not_there() {
 #[test]
 fn a39_keyrings_and_sockets_of_other_families_are_not_there() {
     let run = system_calls();
-    for name in ["keyctl", "add_key", "request_key", "AF_VSOCK", "AF_NETLINK", "AF_PACKET", "AF_KEY", "AF_XDP", "AF_INET raw", "AF_INET6 raw"] {
+    for name in [
+        "keyctl",
+        "add_key",
+        "request_key",
+        "AF_VSOCK",
+        "AF_NETLINK",
+        "AF_PACKET",
+        "AF_KEY",
+        "AF_XDP",
+        "AF_INET raw",
+        "AF_INET6 raw",
+    ] {
         assert_eq!(run.finding(name), "EPERM", "{name}");
     }
 }
@@ -118,7 +147,10 @@ fn a41_the_kernels_own_files_tell_nothing_and_take_nothing() {
         if name.starts_with("list ") {
             assert_eq!(value, "0", "{name}");
         } else {
-            assert!(matches!(value, "EROFS" | "EACCES" | "EPERM" | "ENOENT" | "EIO" | "EINVAL" | "ENXIO"), "{name}: {value}");
+            assert!(
+                matches!(value, "EROFS" | "EACCES" | "EPERM" | "ENOENT" | "EIO" | "EINVAL" | "ENXIO"),
+                "{name}: {value}"
+            );
         }
     }
 }
@@ -171,7 +203,10 @@ fn a43_no_way_leads_to_docker() {
     assert_eq!((run.finding("sockets"), run.finding("abstract")), ("[]", "0"));
     for (name, value) in run.findings() {
         if name != "sockets" && name != "abstract" {
-            assert!(matches!(value, "ENOENT" | "ENETUNREACH" | "ECONNREFUSED" | "EADDRNOTAVAIL" | "EACCES"), "{name}: {value}");
+            assert!(
+                matches!(value, "ENOENT" | "ENETUNREACH" | "ECONNREFUSED" | "EADDRNOTAVAIL" | "EACCES"),
+                "{name}: {value}"
+            );
         }
     }
 }

@@ -54,7 +54,22 @@ fn a51_without_network_only_loopback_exists_and_every_way_out_fails() {
     let mut tried = 0;
     for (name, value) in run.findings() {
         if !matches!(name, "interfaces" | "routes" | "routes6" | "own loopback") {
-            assert!(matches!(value, "ENETUNREACH" | "EPERM" | "EACCES" | "EADDRNOTAVAIL" | "EAFNOSUPPORT" | "EINVAL" | "gaierror" | "herror" | "URLError" | "EPROTONOSUPPORT"), "{name}: {value}");
+            assert!(
+                matches!(
+                    value,
+                    "ENETUNREACH"
+                        | "EPERM"
+                        | "EACCES"
+                        | "EADDRNOTAVAIL"
+                        | "EAFNOSUPPORT"
+                        | "EINVAL"
+                        | "gaierror"
+                        | "herror"
+                        | "URLError"
+                        | "EPROTONOSUPPORT"
+                ),
+                "{name}: {value}"
+            );
             tried += 1;
         }
     }

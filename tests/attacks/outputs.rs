@@ -13,7 +13,10 @@ const OUT: &str = "/job/out/normalized.xlsx";
 fn a01_an_output_that_is_a_symbolic_link_is_refused_by_name() {
     for target in ["/etc/passwd", "/proc/1/environ", "../in/0001", "/job/out/artifact.json"] {
         let run = at_the_end(&format!("os.remove('{OUT}'); os.symlink('{target}', '{OUT}')"), &[]);
-        run.assert_failed("output_invalid", &["normalized.xlsx", "symbolic link", "leave the files in /job/out to the runner"]);
+        run.assert_failed(
+            "output_invalid",
+            &["normalized.xlsx", "symbolic link", "leave the files in /job/out to the runner"],
+        );
     }
 }
 
@@ -25,7 +28,10 @@ fn a01_an_output_folder_that_is_a_symbolic_link_is_refused() {
 
 #[test]
 fn a01_an_artifact_that_is_a_symbolic_link_is_refused() {
-    let run = at_the_end("forked(lambda: (time.sleep(0.2)))\nos.mkdir('/job/tmp/x')\nos.rename('/job/out/artifact.json', '/job/tmp/x/a'); os.symlink('/job/in/0001', '/job/out/artifact.json')", &[]);
+    let run = at_the_end(
+        "forked(lambda: (time.sleep(0.2)))\nos.mkdir('/job/tmp/x')\nos.rename('/job/out/artifact.json', '/job/tmp/x/a'); os.symlink('/job/in/0001', '/job/out/artifact.json')",
+        &[],
+    );
     // The runner saves the artifact once more after the last hook, in one move, and with that replaces the link; either
     // way the host gets a file that the runner wrote, or none.
     assert!(run.artifact.is_some());
@@ -53,7 +59,10 @@ fn a03_a_fifo_socket_folder_or_device_as_output_is_refused_without_waiting_for_i
         run.assert_failed("output_invalid", &["normalized.xlsx", kind]);
         assert!(run.elapsed.as_secs() < 15, "{kind} held the engine up for {:?}", run.elapsed);
     }
-    let device = at_the_end("import stat\nattempt('device', lambda: os.mknod('/job/tmp/zero', 0o666 | stat.S_IFCHR, os.makedev(1, 5)))", &[]);
+    let device = at_the_end(
+        "import stat\nattempt('device', lambda: os.mknod('/job/tmp/zero', 0o666 | stat.S_IFCHR, os.makedev(1, 5)))",
+        &[],
+    );
     assert_eq!(device.assert_succeeded().finding("device"), "EPERM");
 }
 
@@ -190,7 +199,10 @@ fn a09_an_output_that_is_swapped_for_a_link_and_back_never_leads_outside() {
 #[test]
 fn a10_no_mode_or_owner_of_the_container_reaches_the_host() {
     // The world of every test looks at owner, set-id bits and execute bits; here there is something to see.
-    let open = at_the_end(&format!("os.chmod('{OUT}', 0o6777); os.chmod('/job/out/artifact.json', 0o7777); os.utime('{OUT}', (0, 0))"), &[]);
+    let open = at_the_end(
+        &format!("os.chmod('{OUT}', 0o6777); os.chmod('/job/out/artifact.json', 0o7777); os.utime('{OUT}', (0, 0))"),
+        &[],
+    );
     let metadata = open.assert_succeeded().out.join("normalized.xlsx").metadata().unwrap();
     assert!(metadata.modified().unwrap().elapsed().unwrap().as_secs() < 600, "times are the host's too");
 }
@@ -226,7 +238,16 @@ fn a11_nothing_of_the_host_is_mounted_where_a_job_could_write() {
     run.assert_succeeded();
     for (name, value) in run.findings() {
         if let Some(point) = name.strip_prefix("writable ") {
-            assert!(matches!((point, value), ("/job" | "/dev/shm", "tmpfs") | ("/dev/mqueue", "mqueue") | ("/dev/pts", "devpts") | ("/proc", "proc")), "{point} is a writable {value}");
+            assert!(
+                matches!(
+                    (point, value),
+                    ("/job" | "/dev/shm", "tmpfs")
+                        | ("/dev/mqueue", "mqueue")
+                        | ("/dev/pts", "devpts")
+                        | ("/proc", "proc")
+                ),
+                "{point} is a writable {value}"
+            );
         } else {
             assert!(matches!(value, "EROFS" | "EACCES" | "ENOENT"), "{name}: {value}");
         }

@@ -128,12 +128,19 @@ fn a19_a_timeout_leaves_an_artifact_and_nothing_else() {
 
 #[test]
 fn a19_the_last_hook_has_a_budget_of_its_own_and_no_more() {
-    let package = Package::new().hook("on_job_end", &function("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: time.sleep(1)"));
+    let package = Package::new().hook(
+        "on_job_end",
+        &function("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: time.sleep(1)"),
+    );
     let run = run(&package, &[Upload::names()], &["--timeout-ms", "5000"]);
     // The work was done in time: a hook that hangs behind it is recorded and changes nothing.
     run.assert_succeeded();
     assert!(run.elapsed < Duration::from_secs(30), "{:?}", run.elapsed);
-    assert!(run.events_named("hook.exit").iter().any(|detail| detail["stage"] == "on_job_end" && detail["error"] == "timeout"));
+    assert!(
+        run.events_named("hook.exit")
+            .iter()
+            .any(|detail| detail["stage"] == "on_job_end" && detail["error"] == "timeout")
+    );
 }
 
 #[test]
@@ -146,7 +153,9 @@ fn a20_sleeping_under_the_cpu_limit_does_not_evade_the_wall_clock() {
 #[test]
 fn a21_a_background_process_that_holds_the_output_open_does_not_hold_the_job() {
     let run = run(
-        &Package::attacking("import subprocess\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\nprint('started')"),
+        &Package::attacking(
+            "import subprocess\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\nprint('started')",
+        ),
         &[Upload::names()],
         &["--timeout-ms", "60000"],
     );
@@ -171,7 +180,10 @@ fn a22_no_output_is_lost_however_fast_a_job_ends() {
                     assert_eq!(run.status(), status, "run {turn} of worker {worker}: {}", run.stdout);
                     let lines: Vec<&str> = run.log().into_iter().filter(|line| line.starts_with("line ")).collect();
                     assert_eq!(lines.len(), LINES, "run {turn} of worker {worker}");
-                    assert!(lines.iter().enumerate().all(|(number, line)| *line == format!("line {number}")), "in order");
+                    assert!(
+                        lines.iter().enumerate().all(|(number, line)| *line == format!("line {number}")),
+                        "in order"
+                    );
                 }
             });
         }

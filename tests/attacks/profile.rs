@@ -35,7 +35,8 @@ fn a45_no_manifest_can_express_a_container_option() {
         let package = Package::attacking("print('ran')").manifest(patch.clone());
         let run = run(&package, &[Upload::names()], &[]);
         assert_eq!((run.kind(), run.code, run.job_id()), ("package_invalid", Some(2), None), "{patch}: {}", run.stdout);
-        let pointers: Vec<_> = run.json["diagnostics"].as_array().unwrap().iter().filter(|one| one["level"] == "error").collect();
+        let pointers: Vec<_> =
+            run.json["diagnostics"].as_array().unwrap().iter().filter(|one| one["level"] == "error").collect();
         assert!(!pointers.is_empty(), "{patch}: a diagnostic says where");
     }
 }
@@ -50,7 +51,8 @@ fn a45_a_limit_above_the_cap_is_refused_with_both_numbers() {
 
 #[test]
 fn a45_docker_confirms_the_profile_of_a_running_container() {
-    let package = Package::attacking("time.sleep(2)").manifest(json!({"env": {"DOCKER_HOST": "tcp://evil:2375", "ADE_RUNTIME": "evil", "ADE_IMAGE": "evil"}}));
+    let package = Package::attacking("time.sleep(2)")
+        .manifest(json!({"env": {"DOCKER_HOST": "tcp://evil:2375", "ADE_RUNTIME": "evil", "ADE_IMAGE": "evil"}}));
     let running = start(&package, &[Upload::names()], &["--memory-mb", "128", "--worker-pids", "40"]);
     let container = Docker::connect().inspect(&running.container()).unwrap();
     let host = container.host_config.unwrap();
@@ -77,9 +79,15 @@ fn a45_docker_confirms_the_profile_of_a_running_container() {
         assert!(empty, "{name} is not empty");
     }
     let options = host.security_opt.unwrap();
-    assert!(options.contains(&"no-new-privileges:true".to_owned()) && options.iter().any(|option| option.starts_with("seccomp={")));
+    assert!(
+        options.contains(&"no-new-privileges:true".to_owned())
+            && options.iter().any(|option| option.starts_with("seccomp={"))
+    );
     assert_eq!(host.log_config.unwrap().typ.as_deref(), Some("none"));
-    assert!(!config.env.unwrap_or_default().iter().any(|line| line.contains("evil")), "a manifest's env does not reach the supervisor");
+    assert!(
+        !config.env.unwrap_or_default().iter().any(|line| line.contains("evil")),
+        "a manifest's env does not reach the supervisor"
+    );
     assert!(config.user.unwrap().split(':').all(|id| id.parse::<u32>().unwrap() >= 65_536));
     running.wait().assert_succeeded();
 }

@@ -32,7 +32,8 @@ fn a25_memory_that_is_hidden_from_the_kernels_choice_is_out_of_memory_too() {
 #[test]
 fn a25_a_script_that_kills_itself_is_not_out_of_memory() {
     small("os.kill(os.getpid(), 9)").assert_failed("script_error", &["signal 9"]);
-    small("hoard = bytearray(30_000_000)\nhoard = None\nos.kill(os.getpid(), 9)").assert_failed("script_error", &["signal 9"]);
+    small("hoard = bytearray(30_000_000)\nhoard = None\nos.kill(os.getpid(), 9)")
+        .assert_failed("script_error", &["signal 9"]);
 }
 
 #[test]
@@ -46,13 +47,16 @@ fn a25_running_out_of_memory_in_a_worker_does_not_poison_the_job_after_it() {
 
 #[test]
 fn a26_a_full_scratch_space_is_a_disk_limit_and_not_out_of_memory() {
-    let (full, _) = beside_neighbours(|| small("file = open('/job/tmp/x', 'wb')\nwhile True: file.write(b'x' * 1_000_000)"));
+    let (full, _) =
+        beside_neighbours(|| small("file = open('/job/tmp/x', 'wb')\nwhile True: file.write(b'x' * 1_000_000)"));
     full.assert_failed("disk_full", &["64 MB", "16,384 files", "memory_mb"]);
 }
 
 #[test]
 fn a26_shared_memory_has_a_limit_of_its_own() {
-    let run = small("file = open('/dev/shm/x', 'wb', 0)\ndef fill():\n    while True: file.write(b'x' * 1_000_000)\nattempt('shm', fill)\nsay('bytes', os.path.getsize('/dev/shm/x'))");
+    let run = small(
+        "file = open('/dev/shm/x', 'wb', 0)\ndef fill():\n    while True: file.write(b'x' * 1_000_000)\nattempt('shm', fill)\nsay('bytes', os.path.getsize('/dev/shm/x'))",
+    );
     run.assert_succeeded();
     assert_eq!(run.finding("shm"), "ENOSPC");
     assert!(run.finding("bytes").parse::<u64>().unwrap() <= 16 << 20);
@@ -60,7 +64,9 @@ fn a26_shared_memory_has_a_limit_of_its_own() {
 
 #[test]
 fn a26_a_scratch_space_filled_behind_the_runners_back_fails_the_job_and_still_reports() {
-    let run = small("def fill():\n    file = open('/job/tmp/x', 'wb', 0)\n    while True: file.write(b'x' * 100_000)\ntry: fill()\nexcept OSError: pass");
+    let run = small(
+        "def fill():\n    file = open('/job/tmp/x', 'wb', 0)\n    while True: file.write(b'x' * 100_000)\ntry: fill()\nexcept OSError: pass",
+    );
     run.assert_failed("disk_full", &["64 MB"]);
     assert!(run.artifact.is_some());
 }
@@ -149,9 +155,15 @@ fn a30_nothing_of_an_earlier_job_is_left_for_the_next() {
 #[test]
 fn a31_a_flood_of_output_is_cut_with_a_marker_and_a_tail() {
     for (what, body) in [
-        ("raw", "block = b'y\\n' * 30_000\nend = time.monotonic() + 2\nwhile time.monotonic() < end: os.write(1, block)\nos.write(1, b'the last line\\n')"),
+        (
+            "raw",
+            "block = b'y\\n' * 30_000\nend = time.monotonic() + 2\nwhile time.monotonic() < end: os.write(1, block)\nos.write(1, b'the last line\\n')",
+        ),
         ("printed", "for number in range(60_000): print('y', number)\nprint('the last line')"),
-        ("stderr", "for number in range(60_000): print('y', number, file=sys.stderr)\nprint('the last line', file=sys.stderr)"),
+        (
+            "stderr",
+            "for number in range(60_000): print('y', number, file=sys.stderr)\nprint('the last line', file=sys.stderr)",
+        ),
     ] {
         let (flood, _) = beside_neighbours(|| small(body));
         flood.assert_succeeded();
@@ -189,7 +201,10 @@ fn a32_descriptors_and_core_dumps_are_bounded() {
 }
 
 fn run_dump() -> Run {
-    let package = Package::attacking("os.chdir('/job/out')\nos.abort()").hook("on_job_end", &function("say('cores', [name for _, _, names in os.walk('/job') for name in names if 'core' in name])"));
+    let package = Package::attacking("os.chdir('/job/out')\nos.abort()").hook(
+        "on_job_end",
+        &function("say('cores', [name for _, _, names in os.walk('/job') for name in names if 'core' in name])"),
+    );
     let run = run(&package, &[Upload::names()], &["--memory-mb", "128"]);
     assert_eq!(run.finding("cores"), "[]");
     run
@@ -197,7 +212,13 @@ fn run_dump() -> Run {
 
 #[test]
 fn a33_a_cpu_hog_gets_its_share_and_its_limit_and_a_neighbour_keeps_its_own() {
-    let quiet = run(&Package::attacking("began = time.monotonic()\nsum(range(2_000_000))\nsay('work_ms', int((time.monotonic() - began) * 1000))"), &[Upload::names()], &["--memory-mb", "128"]);
+    let quiet = run(
+        &Package::attacking(
+            "began = time.monotonic()\nsum(range(2_000_000))\nsay('work_ms', int((time.monotonic() - began) * 1000))",
+        ),
+        &[Upload::names()],
+        &["--memory-mb", "128"],
+    );
     let (hog, neighbours) = beside_neighbours(|| {
         run(
             &Package::attacking("def burn():\n    while True: pass\nfor _ in range(16): forked(burn)\nburn()"),

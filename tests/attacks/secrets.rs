@@ -5,7 +5,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The environment of a job, as `docs/operations/security.md` lists it.
-const DOCUMENTED: [&str; 8] = ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR", "TZ"];
+const DOCUMENTED: [&str; 8] =
+    ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR", "TZ"];
 
 const CANARY: &str = "canary-4f1d7c";
 
@@ -37,7 +38,15 @@ fn a47_no_secret_of_the_host_is_in_any_environment() {
     );
     let world = World::new(&package, &[Upload::names()]);
     let run = Running::start(world, &["--memory-mb", "256"], |command| {
-        for name in ["AWS_SECRET_ACCESS_KEY", "ADE_API_KEY", "ADE_DATABASE_URL", "HTTPS_PROXY", "https_proxy", "GITHUB_TOKEN", "SSH_AUTH_SOCK"] {
+        for name in [
+            "AWS_SECRET_ACCESS_KEY",
+            "ADE_API_KEY",
+            "ADE_DATABASE_URL",
+            "HTTPS_PROXY",
+            "https_proxy",
+            "GITHUB_TOKEN",
+            "SSH_AUTH_SOCK",
+        ] {
             command.env(name, CANARY);
         }
     })
@@ -50,7 +59,8 @@ fn a47_no_secret_of_the_host_is_in_any_environment() {
         assert!(!text.contains(CANARY), "{name} tells a secret");
         assert!(!text.contains(run.world.root().to_str().unwrap()), "{name} tells a path of the host");
     }
-    let names: BTreeSet<&str> = run.finding("names").trim_matches(['[', ']']).split(", ").map(|name| name.trim_matches('\'')).collect();
+    let names: BTreeSet<&str> =
+        run.finding("names").trim_matches(['[', ']']).split(", ").map(|name| name.trim_matches('\'')).collect();
     // A process that was forked shows the environment that its container was started with; HOSTNAME is Docker's.
     let expected: BTreeSet<&str> = DOCUMENTED.into_iter().chain(["HOSTNAME"]).collect();
     assert!(names.is_subset(&expected), "{names:?}");

@@ -19,12 +19,30 @@ fn assert_unaffected(run: &Run) {
 
 #[test]
 fn a65_vendored_modules_cannot_shadow_the_standard_library_or_the_runner() {
-    let mut package = Package::attacking("import json, csv, decimal, zipfile, colorsys, wave\nsay('json', json.__file__)\nsay('wave', wave.__file__)");
-    for name in ["json", "os", "sys", "re", "zipfile", "csv", "decimal", "wave", "datetime", "python_calamine", "sitecustomize", "usercustomize", "site", "encodings"] {
+    let mut package = Package::attacking(
+        "import json, csv, decimal, zipfile, colorsys, wave\nsay('json', json.__file__)\nsay('wave', wave.__file__)",
+    );
+    for name in [
+        "json",
+        "os",
+        "sys",
+        "re",
+        "zipfile",
+        "csv",
+        "decimal",
+        "wave",
+        "datetime",
+        "python_calamine",
+        "sitecustomize",
+        "usercustomize",
+        "site",
+        "encodings",
+    ] {
         package = package.file(&format!("vendor/{name}.py"), EVIL).file(&format!("{name}.py"), EVIL);
     }
     for name in ["ade_runner", "python_calamine", "collections", "importlib"] {
-        package = package.file(&format!("vendor/{name}/__init__.py"), EVIL).file(&format!("vendor/{name}/pipeline.py"), EVIL);
+        package =
+            package.file(&format!("vendor/{name}/__init__.py"), EVIL).file(&format!("vendor/{name}/pipeline.py"), EVIL);
     }
     let run = run(&package.file("vendor/evil.pth", "import evil"), &[Upload::names()], &[]);
     assert_unaffected(&run);
@@ -56,6 +74,13 @@ fn a65_a_package_that_patches_the_runner_in_its_own_process_changes_only_its_own
     "#;
     let run = crate::support::run(&Package::attacking(patch), &[Upload::names()], &["--timeout-ms", "10000"]);
     assert_eq!(run.status(), "failed", "{}", run.stdout);
-    assert!(matches!(run.kind(), "script_error" | "runner_crashed" | "hook_failed" | "output_invalid" | "protocol_violation"), "{}", run.stdout);
+    assert!(
+        matches!(
+            run.kind(),
+            "script_error" | "runner_crashed" | "hook_failed" | "output_invalid" | "protocol_violation"
+        ),
+        "{}",
+        run.stdout
+    );
     crate::support::run(&Package::new(), &[Upload::names()], &[]).assert_succeeded();
 }

@@ -4,8 +4,7 @@ use ade::packages::{Caps, Code, Diagnostic, Level, PackageCaps, Stage, WriterMod
 use serde_json::{Value, json};
 
 use crate::support::{
-    CAPS, Entry, Place, SCRIPTS, full_manifest, least_manifest, raw_zip, validate_text,
-    validate_value,
+    CAPS, Entry, Place, SCRIPTS, full_manifest, least_manifest, raw_zip, validate_text, validate_value,
 };
 
 /// What is said about [`full_manifest`] after a change, scripts that the change left unused aside.
@@ -21,22 +20,10 @@ fn after(change: impl FnOnce(&mut Value)) -> Vec<Diagnostic> {
 /// The one thing that is said after setting the value at `pointer`; it must be about `about`.
 fn said_of(pointer: &str, value: Value, about: &str) -> (Code, String) {
     let said = after(|manifest| set(manifest, pointer, value));
-    let [only] = said.as_slice() else {
-        panic!("{said:#?}")
-    };
+    let [only] = said.as_slice() else { panic!("{said:#?}") };
     assert_eq!(only.pointer.as_deref(), Some(about), "{only:?}");
-    assert!(
-        only.line.is_some() && only.level == only.code.level(),
-        "{only:?}"
-    );
-    (
-        only.code,
-        format!(
-            "{} {}",
-            only.message,
-            only.hint.as_deref().unwrap_or_default()
-        ),
-    )
+    assert!(only.line.is_some() && only.level == only.code.level(), "{only:?}");
+    (only.code, format!("{} {}", only.message, only.hint.as_deref().unwrap_or_default()))
 }
 
 fn said(pointer: &str, value: Value) -> (Code, String) {
@@ -60,13 +47,7 @@ pub fn set(manifest: &mut Value, pointer: &str, value: Value) {
 
 fn remove(manifest: &mut Value, pointer: &str) {
     let (parent, last) = pointer.rsplit_once('/').unwrap();
-    manifest
-        .pointer_mut(parent)
-        .unwrap()
-        .as_object_mut()
-        .unwrap()
-        .shift_remove(last)
-        .unwrap();
+    manifest.pointer_mut(parent).unwrap().as_object_mut().unwrap().shift_remove(last).unwrap();
 }
 
 #[test]
@@ -86,31 +67,13 @@ fn a_manifest_with_every_key_is_read_as_it_says() {
     assert_eq!(manifest.writer.unmapped_prefix, "x_");
     assert_eq!(manifest.writer.output_sheet, "Members");
     let stages: Vec<Stage> = manifest.hooks.keys().copied().collect();
-    assert_eq!(
-        stages,
-        [
-            Stage::OnActivate,
-            Stage::OnJobStart,
-            Stage::OnAfterExtract,
-            Stage::OnJobEnd
-        ]
-    );
-    assert_eq!(
-        manifest.hooks[&Stage::OnJobStart][0].script,
-        "hooks/start.py"
-    );
+    assert_eq!(stages, [Stage::OnActivate, Stage::OnJobStart, Stage::OnAfterExtract, Stage::OnJobEnd]);
+    assert_eq!(manifest.hooks[&Stage::OnJobStart][0].script, "hooks/start.py");
     assert!(!manifest.hooks[&Stage::OnJobStart][0].enabled);
-    let fields: Vec<&str> = manifest
-        .columns
-        .iter()
-        .map(|column| column.field.as_str())
-        .collect();
+    let fields: Vec<&str> = manifest.columns.iter().map(|column| column.field.as_str()).collect();
     assert_eq!(fields, ["member_id", "email"]);
     assert_eq!(manifest.columns[0].synonyms, ["ID", "No."]);
-    assert_eq!(
-        manifest.columns[0].allowed,
-        [json!("1"), json!(2), json!(null)]
-    );
+    assert_eq!(manifest.columns[0].allowed, [json!("1"), json!(2), json!(null)]);
     assert!(manifest.columns[0].required && !manifest.columns[1].required);
 }
 
@@ -125,12 +88,7 @@ fn every_default_may_be_left_out() {
     assert!(!manifest.defaults.runtime_network_access);
     assert!(manifest.hooks.is_empty() && manifest.env.iter().len() == 0);
     assert!(manifest.columns[0].enabled && manifest.columns[0].script.is_none());
-    let caps = |timeout_ms, memory_mb| {
-        manifest.limits(&Caps {
-            timeout_ms,
-            memory_mb,
-        })
-    };
+    let caps = |timeout_ms, memory_mb| manifest.limits(&Caps { timeout_ms, memory_mb });
     assert_eq!(caps(9_000, 2_048).memory_mb, 512);
     assert_eq!(caps(9_000, 2_048).timeout_ms, 9_000);
     // A default that the instance does not grant is no fault of the manifest.
@@ -153,16 +111,9 @@ fn required_keys_are_missed_where_they_belong() {
     ] {
         let said = after(|manifest| remove(manifest, pointer));
         assert_eq!(said.len(), 1, "{said:#?}");
-        assert_eq!(
-            (said[0].code, said[0].pointer.as_deref()),
-            (Code::MissingKey, Some(parent))
-        );
+        assert_eq!((said[0].code, said[0].pointer.as_deref()), (Code::MissingKey, Some(parent)));
         let key = pointer.rsplit_once('/').unwrap().1;
-        assert!(
-            said[0].message.contains(&format!("{key:?}")),
-            "{}",
-            said[0].message
-        );
+        assert!(said[0].message.contains(&format!("{key:?}")), "{}", said[0].message);
     }
 }
 
@@ -193,33 +144,13 @@ fn unknown_keys_are_errors_that_name_the_nearest_known_key() {
 fn values_of_another_type_say_what_is_wanted() {
     for (pointer, value, wanted) in [
         ("/info/title", json!(1), "a string"),
-        (
-            "/config_script_api_version",
-            json!(1),
-            "Put it in quotes: \"1\"",
-        ),
+        ("/config_script_api_version", json!(1), "Put it in quotes: \"1\""),
         ("/info/description", json!(null), "Leave the key out"),
         ("/engine", json!([]), "an object"),
-        (
-            "/engine/defaults/timeout_ms",
-            json!("2000"),
-            "a whole number",
-        ),
-        (
-            "/engine/defaults/timeout_ms",
-            json!(2000.5),
-            "a whole number",
-        ),
-        (
-            "/engine/defaults/mapping_score_threshold",
-            json!("1"),
-            "a number",
-        ),
-        (
-            "/engine/defaults/runtime_network_access",
-            json!("yes"),
-            "true or false",
-        ),
+        ("/engine/defaults/timeout_ms", json!("2000"), "a whole number"),
+        ("/engine/defaults/timeout_ms", json!(2000.5), "a whole number"),
+        ("/engine/defaults/mapping_score_threshold", json!("1"), "a number"),
+        ("/engine/defaults/runtime_network_access", json!("yes"), "true or false"),
         ("/hooks/on_activate", json!({}), "an array"),
         ("/hooks/on_activate/0", json!("check.py"), "an object"),
         ("/columns/meta/email", json!("E-mail"), "an object"),
@@ -227,11 +158,7 @@ fn values_of_another_type_say_what_is_wanted() {
         ("/columns/meta/email/allowed", json!("a"), "an array"),
         ("/env/LOCALE", json!(1), "a string"),
     ] {
-        let about = if pointer.ends_with("synonyms") {
-            format!("{pointer}/1")
-        } else {
-            pointer.to_owned()
-        };
+        let about = if pointer.ends_with("synonyms") { format!("{pointer}/1") } else { pointer.to_owned() };
         let (code, text) = said_of(pointer, value, &about);
         assert_eq!(code, Code::WrongType);
         assert!(text.contains(wanted), "{text}");
@@ -247,14 +174,8 @@ fn a_whole_number_may_be_written_with_a_point() {
 #[test]
 fn older_spellings_work_and_are_mentioned() {
     for (older, current) in [
-        (
-            "/engine/defaults/allow_net",
-            "/engine/defaults/runtime_network_access",
-        ),
-        (
-            "/engine/defaults/min_mapping_confidence",
-            "/engine/defaults/mapping_score_threshold",
-        ),
+        ("/engine/defaults/allow_net", "/engine/defaults/runtime_network_access"),
+        ("/engine/defaults/min_mapping_confidence", "/engine/defaults/mapping_score_threshold"),
         ("/hooks/on_prepare", "/hooks/on_activate"),
     ] {
         let mut manifest = full_manifest();
@@ -262,9 +183,7 @@ fn older_spellings_work_and_are_mentioned() {
         remove(&mut manifest, current);
         set(&mut manifest, older, value.clone());
         let report = validate_value(&manifest);
-        let [info] = report.diagnostics.as_slice() else {
-            panic!("{:#?}", report.diagnostics)
-        };
+        let [info] = report.diagnostics.as_slice() else { panic!("{:#?}", report.diagnostics) };
         assert_eq!((info.code, info.level), (Code::OlderSpelling, Level::Info));
         assert_eq!(info.pointer.as_deref(), Some(older));
         assert_eq!(report.manifest, validate_value(&full_manifest()).manifest);
@@ -284,27 +203,15 @@ fn after_transform_is_another_name_of_on_after_extract() {
     set(&mut manifest, "/hooks/after_transform", value);
     let report = validate_value(&manifest);
     assert_eq!(report.diagnostics, []);
-    assert!(
-        report
-            .manifest
-            .unwrap()
-            .hooks
-            .contains_key(&Stage::OnAfterExtract)
-    );
+    assert!(report.manifest.unwrap().hooks.contains_key(&Stage::OnAfterExtract));
     let (code, _) = said("/hooks/after_transform", json!([]));
     assert_eq!(code, Code::BothSpellings);
 }
 
 #[test]
 fn other_schemas_and_script_apis_are_refused() {
-    assert_eq!(
-        said("/info/schema", json!("ade.manifest/v2.0")).0,
-        Code::UnsupportedSchema
-    );
-    assert_eq!(
-        said("/config_script_api_version", json!("2")).0,
-        Code::UnsupportedApiVersion
-    );
+    assert_eq!(said("/info/schema", json!("ade.manifest/v2.0")).0, Code::UnsupportedSchema);
+    assert_eq!(said("/config_script_api_version", json!("2")).0, Code::UnsupportedApiVersion);
 }
 
 #[test]
@@ -319,17 +226,9 @@ fn texts_have_lengths_in_characters() {
         accepted(pointer, json!("\u{e9}".repeat(most)));
         let (code, text) = said(pointer, json!("\u{e9}".repeat(most + 1)));
         assert_eq!(code, Code::TextTooLong);
-        assert!(
-            text.contains(&most.to_string()) && text.contains(&(most + 1).to_string()),
-            "{text}"
-        );
+        assert!(text.contains(&most.to_string()) && text.contains(&(most + 1).to_string()), "{text}");
     }
-    for pointer in [
-        "/info/title",
-        "/info/version",
-        "/columns/meta/email/label",
-        "/columns/meta/member_id/synonyms/0",
-    ] {
+    for pointer in ["/info/title", "/info/version", "/columns/meta/email/label", "/columns/meta/member_id/synonyms/0"] {
         let said = after(|manifest| set(manifest, pointer, json!("")));
         assert_eq!(said[0].code, Code::TextEmpty, "{pointer}");
     }
@@ -339,10 +238,7 @@ fn texts_have_lengths_in_characters() {
 #[test]
 fn a_version_that_is_not_semantic_is_a_warning() {
     let (code, _) = said("/info/version", json!("2025-11"));
-    assert_eq!(
-        (code, code.level()),
-        (Code::VersionNotSemver, Level::Warning)
-    );
+    assert_eq!((code, code.level()), (Code::VersionNotSemver, Level::Warning));
 }
 
 #[test]
@@ -355,27 +251,20 @@ fn limits_below_the_least_are_errors() {
         accepted(pointer, json!(least));
         let (code, text) = said(pointer, json!(least - 1));
         assert_eq!(code, Code::NumberTooSmall);
-        assert!(
-            text.contains(&(least - 1).to_string()) && text.contains(&least.to_string()),
-            "{text}"
-        );
+        assert!(text.contains(&(least - 1).to_string()) && text.contains(&least.to_string()), "{text}");
     }
 }
 
 #[test]
 fn a50_limits_above_the_instances_caps_are_errors_with_both_numbers() {
-    for (pointer, cap) in [
-        ("/engine/defaults/timeout_ms", CAPS.timeout_ms),
-        ("/engine/defaults/memory_mb", CAPS.memory_mb),
-    ] {
+    for (pointer, cap) in
+        [("/engine/defaults/timeout_ms", CAPS.timeout_ms), ("/engine/defaults/memory_mb", CAPS.memory_mb)]
+    {
         accepted(pointer, json!(cap));
         for above in [json!(cap + 1), json!(u64::MAX), json!(1e300)] {
             let (code, text) = said(pointer, above.clone());
             assert_eq!(code, Code::LimitAboveCap);
-            assert!(
-                text.contains(&cap.to_string()) && text.contains(&above.to_string()),
-                "{text}"
-            );
+            assert!(text.contains(&cap.to_string()) && text.contains(&above.to_string()), "{text}");
         }
     }
 }
@@ -383,28 +272,10 @@ fn a50_limits_above_the_instances_caps_are_errors_with_both_numbers() {
 #[test]
 fn variables_have_legal_names_that_the_runtime_does_not_use() {
     for name in ["1A", "A-B", "", "A B", "\u{c4}", "A="] {
-        assert_eq!(
-            said(&format!("/env/{name}"), json!("x")).0,
-            Code::EnvNameInvalid,
-            "{name}"
-        );
+        assert_eq!(said(&format!("/env/{name}"), json!("x")).0, Code::EnvNameInvalid, "{name}");
     }
-    for name in [
-        "PATH",
-        "HOME",
-        "TMPDIR",
-        "LANG",
-        "TZ",
-        "LD_PRELOAD",
-        "PYTHONPATH",
-        "PYTHON",
-        "ADE_JOB",
-    ] {
-        assert_eq!(
-            said(&format!("/env/{name}"), json!("x")).0,
-            Code::EnvNameReserved,
-            "{name}"
-        );
+    for name in ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "LD_PRELOAD", "PYTHONPATH", "PYTHON", "ADE_JOB"] {
+        assert_eq!(said(&format!("/env/{name}"), json!("x")).0, Code::EnvNameReserved, "{name}");
     }
     for name in ["path", "PATHS", "LANGUAGE", "_", "a1", "MY_ADE_X"] {
         accepted(&format!("/env/{name}"), json!("x"));
@@ -414,10 +285,7 @@ fn variables_have_legal_names_that_the_runtime_does_not_use() {
 #[test]
 fn values_of_variables_are_bounded_and_have_no_nul() {
     accepted("/env/X", json!("\u{e9}".repeat(32_767)));
-    assert_eq!(
-        said("/env/X", json!("x".repeat(32_768))).0,
-        Code::EnvValueInvalid
-    );
+    assert_eq!(said("/env/X", json!("x".repeat(32_768))).0, Code::EnvValueInvalid);
     assert_eq!(said("/env/X", json!("a\0b")).0, Code::EnvValueInvalid);
 }
 
@@ -441,53 +309,29 @@ fn the_writers_mode_is_one_of_two() {
 
 #[test]
 fn the_output_sheet_has_a_name_that_excel_allows() {
-    for name in [
-        "", "a/b", "a[b", "a]b", "a:b", "a*b", "a?b", "a\\b", "'a", "a'", "History", "hISTORY",
-        "a\tb", "\u{ffff}",
-    ] {
-        assert_eq!(
-            said("/engine/writer/output_sheet", json!(name)).0,
-            Code::OutputSheetInvalid,
-            "{name:?}"
-        );
+    for name in
+        ["", "a/b", "a[b", "a]b", "a:b", "a*b", "a?b", "a\\b", "'a", "a'", "History", "hISTORY", "a\tb", "\u{ffff}"]
+    {
+        assert_eq!(said("/engine/writer/output_sheet", json!(name)).0, Code::OutputSheetInvalid, "{name:?}");
     }
     for name in ["a".repeat(32), "\u{1f600}".repeat(16)] {
         let (code, text) = said("/engine/writer/output_sheet", json!(name));
         assert_eq!(code, Code::OutputSheetInvalid);
         assert!(text.contains("32") && text.contains("31"), "{text}");
     }
-    for name in [
-        "a".repeat(31),
-        "Gr\u{f6}\u{df}en & mehr".to_owned(),
-        "it's".to_owned(),
-        "Historys".to_owned(),
-    ] {
+    for name in ["a".repeat(31), "Gr\u{f6}\u{df}en & mehr".to_owned(), "it's".to_owned(), "Historys".to_owned()] {
         accepted("/engine/writer/output_sheet", json!(name));
     }
 }
 
 #[test]
 fn field_ids_have_one_form() {
-    for field in [
-        "A",
-        "1a",
-        "_a",
-        "a-b",
-        "a b",
-        "",
-        "\u{e9}",
-        &"a".repeat(256),
-    ] {
+    for field in ["A", "1a", "_a", "a-b", "a b", "", "\u{e9}", &"a".repeat(256)] {
         let said = after(|manifest| set(manifest, "/columns/order/1", json!(field)));
         assert_eq!(said[0].code, Code::FieldIdInvalid, "{field:?}");
         assert_eq!(said[0].pointer.as_deref(), Some("/columns/order/1"));
         assert_eq!(
-            said_of(
-                &format!("/columns/meta/{field}"),
-                json!({"label": "X"}),
-                &format!("/columns/meta/{field}")
-            )
-            .0,
+            said_of(&format!("/columns/meta/{field}"), json!({"label": "X"}), &format!("/columns/meta/{field}")).0,
             Code::FieldIdInvalid
         );
     }
@@ -497,42 +341,21 @@ fn field_ids_have_one_form() {
 fn a_field_named_self_is_a_warning() {
     let said = after(|manifest| {
         set(manifest, "/columns/order/1", json!("self"));
-        set(
-            manifest,
-            "/columns/meta",
-            json!({"self": {"label": "S"}, "member_id": {"label": "M"}}),
-        );
+        set(manifest, "/columns/meta", json!({"self": {"label": "S"}, "member_id": {"label": "M"}}));
     });
-    assert!(
-        said.iter()
-            .all(|diagnostic| diagnostic.code == Code::FieldIdReserved),
-        "{said:#?}"
-    );
+    assert!(said.iter().all(|diagnostic| diagnostic.code == Code::FieldIdReserved), "{said:#?}");
     assert!(!said.is_empty());
 }
 
 #[test]
 fn order_and_meta_hold_the_same_fields_each_once() {
-    let (code, text) = said_of(
-        "/columns/order",
-        json!(["member_id", "email", "email"]),
-        "/columns/order/2",
-    );
+    let (code, text) = said_of("/columns/order", json!(["member_id", "email", "email"]), "/columns/order/2");
     assert_eq!(code, Code::FieldDuplicate);
     assert!(text.contains("\"email\""), "{text}");
 
     let said = after(|manifest| set(manifest, "/columns/order/1", json!("e_mail")));
-    let codes: Vec<_> = said
-        .iter()
-        .map(|d| (d.code, d.pointer.as_deref().unwrap()))
-        .collect();
-    assert_eq!(
-        codes,
-        [
-            (Code::FieldWithoutMeta, "/columns/order/1"),
-            (Code::FieldWithoutOrder, "/columns/meta/email")
-        ]
-    );
+    let codes: Vec<_> = said.iter().map(|d| (d.code, d.pointer.as_deref().unwrap())).collect();
+    assert_eq!(codes, [(Code::FieldWithoutMeta, "/columns/order/1"), (Code::FieldWithoutOrder, "/columns/meta/email")]);
     assert_eq!(said[0].hint.as_deref(), Some("Did you mean \"email\"?"));
     assert!(said[1].message.contains("\"email\""));
 }
@@ -550,18 +373,12 @@ fn no_fields_and_shared_labels_are_warnings() {
     let said = after(|manifest| set(manifest, "/columns", json!({"order": [], "meta": {}})));
     assert_eq!((said.len(), said[0].code), (1, Code::NoFields));
     let label = "/columns/meta/email/label";
-    assert_eq!(
-        self::said(label, json!(" member id ")).0,
-        Code::LabelDuplicate
-    );
+    assert_eq!(self::said(label, json!(" member id ")).0, Code::LabelDuplicate);
 }
 
 #[test]
 fn labels_of_disabled_fields_may_be_shared() {
-    accepted(
-        "/columns/meta/email",
-        json!({"label": "Member ID", "enabled": false}),
-    );
+    accepted("/columns/meta/email", json!({"label": "Member ID", "enabled": false}));
 }
 
 #[test]
@@ -577,26 +394,10 @@ fn script_paths_stay_in_their_folder() {
         "columns\\a.py",
         "",
     ] {
-        assert_eq!(
-            said("/columns/meta/email/script", json!(path)).0,
-            Code::ScriptPathInvalid,
-            "{path}"
-        );
+        assert_eq!(said("/columns/meta/email/script", json!(path)).0, Code::ScriptPathInvalid, "{path}");
     }
-    for path in [
-        "columns/member_id.py",
-        "../check.py",
-        "hooks/../check.py",
-        "hooks//check.py",
-        "check",
-        "hooks/",
-        "",
-    ] {
-        assert_eq!(
-            said("/hooks/on_activate/0/script", json!(path)).0,
-            Code::ScriptPathInvalid,
-            "{path}"
-        );
+    for path in ["columns/member_id.py", "../check.py", "hooks/../check.py", "hooks//check.py", "check", "hooks/", ""] {
+        assert_eq!(said("/hooks/on_activate/0/script", json!(path)).0, Code::ScriptPathInvalid, "{path}");
     }
 }
 
@@ -604,10 +405,7 @@ fn script_paths_stay_in_their_folder() {
 fn scripts_that_are_not_in_the_package_are_errors_that_name_the_nearest() {
     let (code, text) = said("/hooks/on_activate/0/script", json!("chekc.py"));
     assert_eq!(code, Code::ScriptMissing);
-    assert!(
-        text.contains("hooks/chekc.py") && text.contains("Did you mean \"hooks/check.py\"?"),
-        "{text}"
-    );
+    assert!(text.contains("hooks/chekc.py") && text.contains("Did you mean \"hooks/check.py\"?"), "{text}");
     let (code, text) = said("/columns/meta/email/script", json!("columns/email.py"));
     assert_eq!(code, Code::ScriptMissing);
     assert!(text.contains("Add the file"), "{text}");
@@ -625,19 +423,9 @@ fn column_scripts_that_no_field_uses_are_warnings() {
         Entry::new("columns/sub/b.py", b""),
         Entry::new("vendor/c.py", b""),
     ]);
-    let report = validate(
-        &Place::new()
-            .open_zip(&zip, &PackageCaps::default())
-            .unwrap(),
-        &CAPS,
-    );
-    let [warning] = report.diagnostics.as_slice() else {
-        panic!("{:#?}", report.diagnostics)
-    };
-    assert_eq!(
-        (warning.code, warning.path.as_str()),
-        (Code::ScriptUnused, "columns/a.py")
-    );
+    let report = validate(&Place::new().open_zip(&zip, &PackageCaps::default()).unwrap(), &CAPS);
+    let [warning] = report.diagnostics.as_slice() else { panic!("{:#?}", report.diagnostics) };
+    assert_eq!((warning.code, warning.path.as_str()), (Code::ScriptUnused, "columns/a.py"));
     assert!(report.is_ok());
 }
 
@@ -651,19 +439,10 @@ fn a_hook_listed_twice_for_a_stage_is_a_warning() {
 #[test]
 fn repeated_keys_are_errors_on_the_line_of_the_last() {
     let text = serde_json::to_string_pretty(&full_manifest()).unwrap();
-    let text = text.replacen(
-        "\"title\": \"Members\",",
-        "\"title\": \"A\",\n\"title\": \"Members\",",
-        1,
-    );
+    let text = text.replacen("\"title\": \"Members\",", "\"title\": \"A\",\n\"title\": \"Members\",", 1);
     let report = validate_text(text.as_bytes());
-    let [error] = report.diagnostics.as_slice() else {
-        panic!("{:#?}", report.diagnostics)
-    };
-    assert_eq!(
-        (error.code, error.pointer.as_deref(), error.line),
-        (Code::DuplicateKey, Some("/info/title"), Some(7))
-    );
+    let [error] = report.diagnostics.as_slice() else { panic!("{:#?}", report.diagnostics) };
+    assert_eq!((error.code, error.pointer.as_deref(), error.line), (Code::DuplicateKey, Some("/info/title"), Some(7)));
 }
 
 #[test]
@@ -671,29 +450,15 @@ fn files_that_are_not_json_say_where() {
     let only = |text: &[u8]| {
         let report = validate_text(text);
         assert!(!report.is_ok());
-        report
-            .diagnostics
-            .into_iter()
-            .find(|diagnostic| diagnostic.code != Code::ScriptUnused)
-            .unwrap()
+        report.diagnostics.into_iter().find(|diagnostic| diagnostic.code != Code::ScriptUnused).unwrap()
     };
     let syntax = only(b"{\n  \"info\": {,}\n}");
     assert_eq!((syntax.code, syntax.line), (Code::ManifestSyntax, Some(2)));
-    assert!(
-        syntax.message.contains("line 2, column 12"),
-        "{}",
-        syntax.message
-    );
+    assert!(syntax.message.contains("line 2, column 12"), "{}", syntax.message);
     assert_eq!(only(b"").code, Code::ManifestSyntax);
     assert_eq!(only(b"{\n\"\xff\": 1}").code, Code::ManifestNotUtf8);
-    assert_eq!(
-        only("[".repeat(500_000).as_bytes()).code,
-        Code::ManifestTooDeep
-    );
-    assert_eq!(
-        only(&vec![b' '; 1024 * 1024 + 1]).code,
-        Code::ManifestTooLarge
-    );
+    assert_eq!(only("[".repeat(500_000).as_bytes()).code, Code::ManifestTooDeep);
+    assert_eq!(only(&vec![b' '; 1024 * 1024 + 1]).code, Code::ManifestTooLarge);
 }
 
 #[test]
@@ -701,10 +466,7 @@ fn a_byte_order_mark_is_a_warning() {
     let mut text = b"\xef\xbb\xbf".to_vec();
     text.extend(serde_json::to_vec(&full_manifest()).unwrap());
     let report = validate_text(&text);
-    assert_eq!(
-        (report.diagnostics.len(), report.diagnostics[0].code),
-        (1, Code::ManifestBom)
-    );
+    assert_eq!((report.diagnostics.len(), report.diagnostics[0].code), (1, Code::ManifestBom));
     assert!(report.is_ok());
 }
 
@@ -722,12 +484,8 @@ fn all_faults_are_reported_at_once_errors_first_and_with_lines() {
   "columns": {"order": ["a"], "meta": {"a": {"lable": "A"}}}
 }"#;
     let report = validate_text(text.as_bytes());
-    let said: Vec<_> = report
-        .diagnostics
-        .iter()
-        .filter(|d| d.code != Code::ScriptUnused)
-        .map(|d| (d.code, d.line.unwrap()))
-        .collect();
+    let said: Vec<_> =
+        report.diagnostics.iter().filter(|d| d.code != Code::ScriptUnused).map(|d| (d.code, d.line.unwrap())).collect();
     assert_eq!(
         said,
         [
@@ -747,22 +505,14 @@ fn all_faults_are_reported_at_once_errors_first_and_with_lines() {
 fn a_hostile_manifest_gets_a_bounded_answer_quickly() {
     let mut manifest = full_manifest();
     for n in 0..40_000 {
-        set(
-            &mut manifest,
-            &format!("/columns/meta/email/\u{1b}[31m{n}"),
-            json!(1),
-        );
+        set(&mut manifest, &format!("/columns/meta/email/\u{1b}[31m{n}"), json!(1));
     }
     let started = std::time::Instant::now();
     let report = validate_text(&serde_json::to_vec(&manifest).unwrap());
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     assert_eq!(report.counts.errors, 40_000);
     assert_eq!(report.diagnostics.len(), 201);
-    assert!(
-        !serde_json::to_string(&report.diagnostics)
-            .unwrap()
-            .contains("\\u001b")
-    );
+    assert!(!serde_json::to_string(&report.diagnostics).unwrap().contains("\\u001b"));
 }
 
 #[test]
@@ -782,9 +532,6 @@ fn diagnostics_are_json_as_documented() {
 fn the_fixture_names_exactly_the_scripts_it_comes_with() {
     for script in SCRIPTS {
         let text = serde_json::to_string(&full_manifest()).unwrap();
-        assert!(
-            text.contains(script.rsplit_once('/').unwrap().1),
-            "{script}"
-        );
+        assert!(text.contains(script.rsplit_once('/').unwrap().1), "{script}");
     }
 }

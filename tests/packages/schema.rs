@@ -11,12 +11,8 @@ use crate::support::{full_manifest, least_manifest, validate_value};
 
 /// Errors that are beyond a schema: they compare two places, or look at the instance or at the package's files. The same
 /// list is in the docs.
-const BEYOND_SCHEMA: [Code; 4] = [
-    Code::LimitAboveCap,
-    Code::FieldWithoutMeta,
-    Code::FieldWithoutOrder,
-    Code::ScriptMissing,
-];
+const BEYOND_SCHEMA: [Code; 4] =
+    [Code::LimitAboveCap, Code::FieldWithoutMeta, Code::FieldWithoutOrder, Code::ScriptMissing];
 
 fn schema() -> Validator {
     let text = include_str!("../../docs/schemas/manifest.v1.0.schema.json");
@@ -28,21 +24,17 @@ fn schema() -> Validator {
 /// The errors that the schema should see too.
 fn parser_errors(manifest: &Value) -> Vec<String> {
     let report = validate_value(manifest);
-    let errors = report.diagnostics.iter().filter(|diagnostic| {
-        diagnostic.level == Level::Error && !BEYOND_SCHEMA.contains(&diagnostic.code)
-    });
-    errors
-        .map(|error| format!("{} {}", error.code.as_str(), error.message))
-        .collect()
+    let errors = report
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.level == Level::Error && !BEYOND_SCHEMA.contains(&diagnostic.code));
+    errors.map(|error| format!("{} {}", error.code.as_str(), error.message)).collect()
 }
 
 /// What both have to say, when they disagree.
 fn disagreement(schema: &Validator, manifest: &Value) -> Option<String> {
     let errors = parser_errors(manifest);
-    let by_schema: Vec<String> = schema
-        .iter_errors(manifest)
-        .map(|error| error.to_string())
-        .collect();
+    let by_schema: Vec<String> = schema.iter_errors(manifest).map(|error| error.to_string()).collect();
     (errors.is_empty() != by_schema.is_empty())
         .then(|| format!("parser: {errors:#?}\nschema: {by_schema:#?}\n{manifest:#}"))
 }
@@ -68,10 +60,7 @@ fn the_schema_and_the_parser_agree_on_a_corpus() {
         ("/columns/meta/email/synonyms", json!(["a".repeat(255)])),
         ("/env/LANGUAGE", json!("")),
         ("/env/XADE_", json!("")),
-        (
-            "/engine/defaults",
-            json!({"allow_net": true, "min_mapping_confidence": 0}),
-        ),
+        ("/engine/defaults", json!({"allow_net": true, "min_mapping_confidence": 0})),
         ("/engine/defaults/timeout_ms", json!(1000.0)),
         ("/engine/defaults/timeout_ms", json!(1e300)),
         ("/engine/defaults/mapping_score_threshold", json!(-0.0)),
@@ -168,11 +157,7 @@ fn the_schema_and_the_parser_agree_on_a_corpus() {
 #[test]
 fn only_a_sheet_name_beyond_the_basic_plane_is_longer_to_excel_than_to_the_schema() {
     let mut manifest = full_manifest();
-    set(
-        &mut manifest,
-        "/engine/writer/output_sheet",
-        json!("\u{1f600}".repeat(16)),
-    );
+    set(&mut manifest, "/engine/writer/output_sheet", json!("\u{1f600}".repeat(16)));
     assert!(schema().is_valid(&manifest));
     assert_eq!(parser_errors(&manifest).len(), 1);
 }
@@ -180,15 +165,8 @@ fn only_a_sheet_name_beyond_the_basic_plane_is_longer_to_excel_than_to_the_schem
 /// Pointers to all values inside `value`.
 fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
     let members: Vec<(String, &Value)> = match value {
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, value)| (key.clone(), value))
-            .collect(),
-        Value::Array(values) => values
-            .iter()
-            .enumerate()
-            .map(|(index, value)| (index.to_string(), value))
-            .collect(),
+        Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
         _ => Vec::new(),
     };
     for (key, value) in members {
@@ -274,9 +252,7 @@ impl Mutation {
                 let at = pick(at);
                 let (parent, last) = at.rsplit_once('/').unwrap();
                 match manifest.pointer_mut(parent).unwrap() {
-                    Value::Object(members) => {
-                        drop(members.shift_remove(&last.replace("~1", "/").replace("~0", "~")))
-                    }
+                    Value::Object(members) => drop(members.shift_remove(&last.replace("~1", "/").replace("~0", "~"))),
                     Value::Array(values) => drop(values.remove(last.parse().unwrap())),
                     _ => {}
                 }

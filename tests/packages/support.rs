@@ -11,10 +11,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 /// The caps of the instance that tests run on.
-pub const CAPS: Caps = Caps {
-    timeout_ms: 300_000,
-    memory_mb: 2_048,
-};
+pub const CAPS: Caps = Caps { timeout_ms: 300_000, memory_mb: 2_048 };
 
 /// A manifest that uses every key, all in the current spelling.
 pub fn full_manifest() -> Value {
@@ -80,12 +77,7 @@ pub fn least_manifest() -> Value {
 }
 
 /// The scripts that [`full_manifest`] names.
-pub const SCRIPTS: [&str; 4] = [
-    "columns/member_id.py",
-    "hooks/check.py",
-    "hooks/late/end.py",
-    "hooks/start.py",
-];
+pub const SCRIPTS: [&str; 4] = ["columns/member_id.py", "hooks/check.py", "hooks/late/end.py", "hooks/start.py"];
 
 /// A place on disk for packages.
 pub struct Place {
@@ -94,9 +86,7 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-        }
+        Self { directory: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -217,16 +207,8 @@ pub fn validate_text(manifest: &[u8]) -> Report {
     let place = Place::new();
     let mut files: Vec<(&str, &[u8])> = SCRIPTS.iter().map(|path| (*path, &b""[..])).collect();
     files.push(("manifest.json", manifest));
-    let zip = raw_zip(
-        &files
-            .iter()
-            .map(|(path, contents)| Entry::new(path, contents))
-            .collect::<Vec<_>>(),
-    );
-    validate(
-        &place.open_zip(&zip, &PackageCaps::default()).unwrap(),
-        &CAPS,
-    )
+    let zip = raw_zip(&files.iter().map(|(path, contents)| Entry::new(path, contents)).collect::<Vec<_>>());
+    validate(&place.open_zip(&zip, &PackageCaps::default()).unwrap(), &CAPS)
 }
 
 /// [`validate_text`] of a value, one member per line.

@@ -2,8 +2,8 @@
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder,
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
 };
 use std::collections::HashMap;
 use tokio::runtime::Runtime;
@@ -75,11 +75,16 @@ impl Docker {
     pub fn extend_image(&self, base: &str, archive: Vec<u8>, folder: &str, repository: &str, tag: &str) {
         let name = format!("ade-test-{}-{tag}", std::process::id());
         self.runtime.block_on(async {
-            let body = ContainerCreateBody { image: Some(base.into()), network_disabled: Some(true), ..ContainerCreateBody::default() };
+            let body = ContainerCreateBody {
+                image: Some(base.into()),
+                network_disabled: Some(true),
+                ..ContainerCreateBody::default()
+            };
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
             self.client.create_container(Some(options), body).await.expect("Docker creates a container");
             let upload = UploadToContainerOptionsBuilder::default().path(folder).build();
-            let uploaded = self.client.upload_to_container(&name, Some(upload), bollard::body_full(archive.into())).await;
+            let uploaded =
+                self.client.upload_to_container(&name, Some(upload), bollard::body_full(archive.into())).await;
             let options = CommitContainerOptionsBuilder::default().container(&name).repo(repository).tag(tag).build();
             let committed = self.client.commit_container(options, bollard::models::ContainerConfig::default()).await;
             let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();

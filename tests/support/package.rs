@@ -111,8 +111,12 @@ impl Default for Package {
 /// `probe.py`: `attempt(name, function)` prints `name: allowed`, or `name: EPERM` and the like.
 pub fn function(body: &str) -> String {
     let lines: Vec<&str> = body.lines().collect();
-    let indent =
-        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    let indent = lines
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.len() - line.trim_start().len())
+        .min()
+        .unwrap_or(0);
     let mut source = format!("{}\n\ndef run(**_):\n", include_str!("probe.py"));
     for line in lines {
         source.push_str("    ");

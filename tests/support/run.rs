@@ -52,7 +52,13 @@ impl Running {
     /// Starts `ade run --json` in a world of its own; `prepare` may change the command.
     pub fn start(world: World, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = ade();
-        command.args(["run", "--json", "--out"]).arg(world.out()).args(args).arg("--").arg(&world.package).args(&world.inputs);
+        command
+            .args(["run", "--json", "--out"])
+            .arg(world.out())
+            .args(args)
+            .arg("--")
+            .arg(&world.package)
+            .args(&world.inputs);
         command.env("TMPDIR", world.root().join("tmp")).current_dir(world.root());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         prepare(&mut command);
@@ -72,7 +78,8 @@ impl Running {
         while Instant::now() < deadline {
             for job in self.world.staged_jobs() {
                 for container in docker.containers_of(&job) {
-                    let name = container.names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()));
+                    let name =
+                        container.names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()));
                     if let Some(name) = name
                         && docker.is_running(&name)
                     {
@@ -186,7 +193,9 @@ impl Run {
 
     /// The error's kind, or what it printed when there is no error.
     pub fn kind(&self) -> &str {
-        self.json["error"]["kind"].as_str().unwrap_or_else(|| panic!("no error: {} {} {:?}", self.stdout, self.stderr, self.log()))
+        self.json["error"]["kind"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no error: {} {} {:?}", self.stdout, self.stderr, self.log()))
     }
 
     /// The error's message.
@@ -202,7 +211,14 @@ impl Run {
     /// Asserts that the job succeeded.
     #[track_caller]
     pub fn assert_succeeded(&self) -> &Self {
-        assert_eq!((self.status(), self.code), ("succeeded", Some(0)), "{} {:?} {}", self.json["error"], self.log(), self.stderr);
+        assert_eq!(
+            (self.status(), self.code),
+            ("succeeded", Some(0)),
+            "{} {:?} {}",
+            self.json["error"],
+            self.log(),
+            self.stderr
+        );
         self
     }
 
@@ -235,7 +251,10 @@ impl Run {
     /// One finding of a probe.
     #[track_caller]
     pub fn finding(&self, name: &str) -> &str {
-        self.findings().get(name).copied().unwrap_or_else(|| panic!("the probe did not report {name}: {:?} {}", self.log(), self.json["error"]))
+        self.findings()
+            .get(name)
+            .copied()
+            .unwrap_or_else(|| panic!("the probe did not report {name}: {:?} {}", self.log(), self.json["error"]))
     }
 
     /// Sequence numbers without gaps, one job, one end: whatever a container says, the log is the engine's.
@@ -266,7 +285,8 @@ pub fn beside_neighbours<T: Send>(attack: impl FnOnce() -> T + Send) -> (T, Vec<
             // The attack gets a head start, so that the neighbour meets it at work.
             std::thread::sleep(Duration::from_millis(1200));
             let work = "began = time.monotonic()\nsay('sum', sum(range(2_000_000)))\nsay('work_ms', int((time.monotonic() - began) * 1000))";
-            let neighbour = run(&Package::attacking(work), &[Upload::names()], &["--memory-mb", "128", "--timeout-ms", "60000"]);
+            let neighbour =
+                run(&Package::attacking(work), &[Upload::names()], &["--memory-mb", "128", "--timeout-ms", "60000"]);
             neighbour.assert_succeeded();
             assert_eq!(neighbour.finding("sum"), "1999999000000");
             neighbours.push(neighbour);

@@ -106,19 +106,27 @@ impl World {
     pub fn assert_untouched(&self, job_id: Option<&str>, status: Option<&str>) {
         let docker = Docker::connect();
         if let Some(id) = job_id {
-            let left: Vec<_> = docker.containers_of(id).into_iter().map(|container| (container.names, container.state)).collect();
+            let left: Vec<_> =
+                docker.containers_of(id).into_iter().map(|container| (container.names, container.state)).collect();
             assert!(left.is_empty(), "containers of the job are left: {left:?}");
         }
         let mut after = snapshot(self.root());
         let outputs: BTreeSet<PathBuf> = after.keys().filter(|path| path.starts_with("out")).cloned().collect();
         after.retain(|path, _| !outputs.contains(path));
-        assert_eq!(self.before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "files came or went beside the output folder");
+        assert_eq!(
+            self.before.keys().collect::<Vec<_>>(),
+            after.keys().collect::<Vec<_>>(),
+            "files came or went beside the output folder"
+        );
         for (path, content) in &self.before {
             assert!(after[path] == *content, "{} was changed", path.display());
         }
         for path in outputs {
             let name = path.strip_prefix("out").unwrap().to_str().unwrap().to_owned();
-            assert!(name.is_empty() || FILES.contains(&name.as_str()), "{name:?} does not belong into the output folder");
+            assert!(
+                name.is_empty() || FILES.contains(&name.as_str()),
+                "{name:?} does not belong into the output folder"
+            );
         }
         self.assert_whole(status);
     }
@@ -130,7 +138,11 @@ impl World {
             let path = self.out().join(name);
             let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
             assert!(metadata.is_file() && metadata.nlink() == 1, "{name} is no plain file");
-            assert_eq!((metadata.uid(), metadata.mode() & 0o7111), (own, 0), "{name} has an owner or a mode from the container");
+            assert_eq!(
+                (metadata.uid(), metadata.mode() & 0o7111),
+                (own, 0),
+                "{name} has an owner or a mode from the container"
+            );
             let content = std::fs::read(&path).unwrap();
             match name {
                 "normalized.xlsx" => assert!(content.starts_with(b"PK"), "{name} is half-written"),
@@ -139,11 +151,18 @@ impl World {
                     assert!(text.ends_with('\n'), "{name} is half-written");
                     text.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).expect("an event")));
                 }
-                _ => drop(serde_json::from_slice::<Value>(&content).unwrap_or_else(|error| panic!("{name} is half-written: {error}"))),
+                _ => drop(
+                    serde_json::from_slice::<Value>(&content)
+                        .unwrap_or_else(|error| panic!("{name} is half-written: {error}")),
+                ),
             }
         }
         if let Some(status) = status {
-            assert_eq!(self.out().join("normalized.xlsx").exists(), status == "succeeded", "a workbook of a job that {status}");
+            assert_eq!(
+                self.out().join("normalized.xlsx").exists(),
+                status == "succeeded",
+                "a workbook of a job that {status}"
+            );
         }
     }
 }
@@ -152,7 +171,8 @@ impl Drop for World {
     fn drop(&mut self) {
         let staged = self.staged_jobs();
         let written = std::fs::read(self.out().join("run-request.json")).ok();
-        let written = written.and_then(|text| Some(serde_json::from_slice::<Value>(&text).ok()?["job_id"].as_str()?.to_owned()));
+        let written =
+            written.and_then(|text| Some(serde_json::from_slice::<Value>(&text).ok()?["job_id"].as_str()?.to_owned()));
         let jobs: Vec<String> = staged.into_iter().chain(written).collect();
         if jobs.is_empty() {
             return;

@@ -18,7 +18,12 @@ pub struct Entry {
 impl Entry {
     /// A regular file.
     pub fn file(name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
-        Self { name: name.as_ref().to_owned(), content: content.as_ref().to_owned(), mode: 0o100_644, claimed_size: None }
+        Self {
+            name: name.as_ref().to_owned(),
+            content: content.as_ref().to_owned(),
+            mode: 0o100_644,
+            claimed_size: None,
+        }
     }
 
     /// A symbolic link.
@@ -71,7 +76,9 @@ pub fn archive(entries: &[Entry]) -> Vec<u8> {
 /// A zip whose entries are deflated; each is a name, a piece, and how often the piece is repeated.
 pub fn deflated(entries: &[(&str, &[u8], usize)]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated).compression_level(Some(1));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .compression_level(Some(1));
     for (name, piece, times) in entries {
         zip.start_file(*name, options).unwrap();
         for _ in 0..*times {
@@ -88,10 +95,15 @@ pub fn workbook(sheet: &str, piece: &[u8], times: usize) -> Vec<u8> {
     const BOOK: &[u8] = br#"<?xml version="1.0"?><workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>"#;
     const BOOK_RELS: &[u8] = br#"<?xml version="1.0"?><Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated).compression_level(Some(1));
-    for (name, content) in
-        [("[Content_Types].xml", TYPES), ("_rels/.rels", RELS), ("xl/workbook.xml", BOOK), ("xl/_rels/workbook.xml.rels", BOOK_RELS)]
-    {
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .compression_level(Some(1));
+    for (name, content) in [
+        ("[Content_Types].xml", TYPES),
+        ("_rels/.rels", RELS),
+        ("xl/workbook.xml", BOOK),
+        ("xl/_rels/workbook.xml.rels", BOOK_RELS),
+    ] {
         zip.start_file(name, options).unwrap();
         zip.write_all(content).unwrap();
     }
