@@ -54,6 +54,18 @@ pub struct Settings {
     #[arg(long, env = "ADE_DEBIAN_MIRROR", value_name = "URL", global = true)]
     pub debian_mirror: Option<String>,
 
+    /// Debian security mirror for the base image, or `none` [default: derived from the Debian mirror]
+    #[arg(long, env = "ADE_DEBIAN_SECURITY_MIRROR", value_name = "URL", global = true)]
+    pub debian_security_mirror: Option<String>,
+
+    /// Python package index for the wheels of the base image [default: pip's own]
+    #[arg(long, env = "ADE_INDEX_URL", value_name = "URL", global = true)]
+    pub index_url: Option<String>,
+
+    /// Folder of wheels that is asked before the index
+    #[arg(long, env = "ADE_WHEELHOUSE", value_name = "DIR", global = true)]
+    pub wheelhouse: Option<PathBuf>,
+
     /// PEM file of certificate authorities that installs trust, for hosts behind a TLS-intercepting proxy
     #[arg(long, env = "ADE_CA_BUNDLE", value_name = "FILE", global = true)]
     pub ca_bundle: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `ade doctor`: whether jobs can run on this machine, and how to mend what stands in their way.
 
 use super::style::{BAD, DIM, GOOD, WARN, bytes, paint, thousands};
-use super::{Exit, Output, node};
+use super::{Exit, Output, cancel_on_signals, node};
 use crate::image::{self, ImageSpec};
 use crate::job::{self, Node};
 use crate::sandbox::outcome::plain;
@@ -111,6 +111,8 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 caps: settings.caps(),
                 instance: "cli".to_owned(),
             };
+            // From here on an interrupt would leave the test container behind; it takes a moment only.
+            let _signals = cancel_on_signals();
             let started = Instant::now();
             match job::probe(&node).await {
                 Ok(ready) => report.ok(

@@ -9,12 +9,13 @@ mod style;
 mod summary;
 mod validate;
 
-use crate::sandbox::{Failure, Fault};
+use crate::sandbox::{Failure, FailureKind, Fault};
 use crate::settings::Settings;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::json;
 use std::process::ExitCode;
+use tokio::sync::watch;
 
 /// ADE turns messy spreadsheets into clean ones, inside hardened containers.
 #[derive(Debug, Parser)]
@@ -23,9 +24,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 const EXIT_CODES: &str = "\
@@ -91,6 +92,23 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// True once SIGINT, SIGTERM or SIGHUP came. A second one does not hurry: the container is removed first.
+fn cancel_on_signals() -> watch::Receiver<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        if let Ok(mut stream) = signal(kind) {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    sender.send_replace(true);
+                }
+            });
+        }
+    }
+    receiver
+}
+
 /// Exit codes, as in [`EXIT_CODES`].
 #[derive(Debug, Clone, Copy)]
 enum Exit {
@@ -115,6 +133,9 @@ impl From<Exit> for ExitCode {
 
 impl From<&Failure> for Exit {
     fn from(failure: &Failure) -> Self {
+        if failure.kind == FailureKind::Cancelled {
+            return Self::Interrupted;
+        }
         match failure.kind.fault() {
             Fault::Job => Self::JobFailed,
             Fault::Request => Self::BadRequest,

@@ -10,6 +10,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use std::collections::HashMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
 /// Label of containers that `ade run` and `ade validate` make.
 const INSTANCE: &str = "cli";
@@ -49,6 +50,19 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
     })
 }
 
+/// As [`ready`], and gives up as soon as `cancel` turns true.
+///
+/// # Errors
+/// As [`ready`], or `cancelled`.
+pub async fn ready_unless(settings: &Settings, screen: &Screen, mut cancel: watch::Receiver<bool>) -> Result<Node, Failure> {
+    tokio::select! {
+        node = ready(settings, screen) => node,
+        Ok(_) = cancel.wait_for(|cancelled| *cancelled) => {
+            Err(Failure::new(FailureKind::Cancelled, "interrupted before anything was started"))
+        }
+    }
+}
+
 async fn find_or_build(docker: &Docker, settings: &Settings, screen: &Screen) -> Result<ImageInfo, Failure> {
     let mut say = |text: &str| screen.line(text);
     image::ensure(docker, settings.image.as_deref(), &build_options(settings, Route::Auto), &mut say).await.map_err(|error| failure(&error))
@@ -60,8 +74,10 @@ pub fn build_options(settings: &Settings, route: Route) -> BuildOptions {
         route,
         base_image: settings.base_image.clone(),
         debian_mirror: settings.debian_mirror.clone(),
+        debian_security_mirror: settings.debian_security_mirror.clone(),
+        index_url: settings.index_url.clone(),
+        wheelhouse: settings.wheelhouse.clone(),
         ca_bundle: settings.ca_bundle.clone(),
-        ..BuildOptions::default()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::progress::Screen;
 use super::summary::Summary;
-use super::{Exit, Output, fail, node, style};
+use super::{Exit, Output, cancel_on_signals, fail, node, style};
 use crate::job::{self, FILES, JobReport, Prepared};
-use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
+use crate::sandbox::{Failure, FailureKind, Requested};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -42,15 +42,10 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
         Ok(Err(refusal)) => return fail(&refusal.failure, &refusal.diagnostics, output),
         Err(error) => return fail(&Failure::new(FailureKind::HostIo, format!("reading the package failed: {error}")), &[], output),
     };
-    let cancel = cancel_on_signals();
     let mut screen = Screen::new(output.quiet || output.json);
-    let result = run(&prepared, &args.out, settings, &mut screen, cancel.clone()).await;
+    let result = run(&prepared, &args.out, settings, &mut screen, cancel_on_signals()).await;
     screen.close();
     match result {
-        Err(failure) if *cancel.borrow() => {
-            fail(&failure, &[], output);
-            Exit::Interrupted.into()
-        }
         Err(failure) => fail(&failure, &[], output),
         Ok((report, prepare_ms)) => finish(&prepared, &report, &args.out, prepare_ms, started, output),
     }
@@ -58,37 +53,15 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
 
 /// Readies the node, runs the job, and puts its files in place. Returns the report and the milliseconds before the job.
 async fn run(
-    prepared: &Prepared, out: &Path, settings: &Settings, screen: &mut Screen, mut cancel: watch::Receiver<bool>,
+    prepared: &Prepared, out: &Path, settings: &Settings, screen: &mut Screen, cancel: watch::Receiver<bool>,
 ) -> Result<(JobReport, u64), Failure> {
     let before = Instant::now();
     let staging = Staging::create(out)?;
-    let node = tokio::select! {
-        node = node::ready(settings, screen) => node?,
-        _ = cancel.wait_for(|cancelled| *cancelled) => {
-            return Err(Failure::new(FailureKind::Cancelled, "interrupted before the job was started"));
-        }
-    };
+    let node = node::ready_unless(settings, screen, cancel.clone()).await?;
     let prepare_ms = u64::try_from(before.elapsed().as_millis()).unwrap_or(u64::MAX);
     let report = job::run(&node, prepared, staging.path(), cancel, screen).await?;
     staging.commit(&report.files)?;
     Ok((report, prepare_ms))
-}
-
-/// True once SIGINT, SIGTERM or SIGHUP came. A second one does not hurry: the container is removed first.
-fn cancel_on_signals() -> watch::Receiver<bool> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = watch::channel(false);
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        if let Ok(mut stream) = signal(kind) {
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while stream.recv().await.is_some() {
-                    sender.send_replace(true);
-                }
-            });
-        }
-    }
-    receiver
 }
 
 fn finish(prepared: &Prepared, report: &JobReport, out: &Path, prepare_ms: u64, started: Instant, output: Output) -> ExitCode {
@@ -129,11 +102,7 @@ fn finish(prepared: &Prepared, report: &JobReport, out: &Path, prepare_ms: u64, 
             style::failure(failure);
         }
     }
-    match &report.outcome {
-        Outcome::Succeeded(_) => Exit::Success.into(),
-        Outcome::Failed(failure) => Exit::from(failure).into(),
-        Outcome::Cancelled(_) => Exit::Interrupted.into(),
-    }
+    report.outcome.failure().map_or(Exit::Success, Exit::from).into()
 }
 
 /// A hidden folder inside the output folder, so that every file can be moved into place by a rename on one file system.

@@ -1,14 +1,13 @@
 //! `ade validate`: everything that is wrong with a package, at once.
 
 use super::progress::Screen;
-use super::{Exit, Output, fail, node, style};
+use super::{Exit, Output, cancel_on_signals, fail, node, style};
 use crate::job;
 use crate::sandbox::Failure;
 use crate::settings::Settings;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::sync::watch;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,7 +30,8 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     };
     if !args.manifest_only {
         match check_scripts(&args, settings, output).await {
-            Ok(found) => diagnostics.extend(found),
+            // The runner reads the manifest too; what the engine has said of it with lines and hints is not said again.
+            Ok(found) => diagnostics.extend(found.into_iter().filter(|diagnostic| diagnostic["path"] != crate::packages::MANIFEST)),
             Err(failure) => return fail(&failure, &diagnostics, output),
         }
     }
@@ -50,9 +50,9 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
 
 /// Parses the scripts in a container, with the Python that will run them.
 async fn check_scripts(args: &Args, settings: &Settings, output: Output) -> Result<Vec<Value>, Failure> {
+    let cancel = cancel_on_signals();
     let screen = Screen::new(output.quiet || output.json);
-    let node = node::ready(settings, &screen).await?;
+    let node = node::ready_unless(settings, &screen, cancel.clone()).await?;
     screen.close();
-    let (_keep, cancel) = watch::channel(false);
     job::check(&node, &args.package, cancel).await
 }

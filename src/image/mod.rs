@@ -51,44 +51,23 @@ impl std::fmt::Display for Route {
     }
 }
 
-/// How to build. Everything is optional; what is `None` falls back to the environment variable named with it, and then to a
-/// default that works where the internet does.
+/// How to build. What is `None` is left to the tools' own configuration, which works where the internet does.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     /// Where the Python comes from.
     pub route: Route,
     /// Registry image to build from instead of the pinned official one. Must be Debian with Python 3.11, pip and a shell.
     pub base_image: Option<String>,
-    /// Debian mirror (`ADE_DEBIAN_MIRROR`).
+    /// Debian mirror.
     pub debian_mirror: Option<String>,
-    /// Debian security mirror, or `none` (`ADE_DEBIAN_SECURITY_MIRROR`).
+    /// Debian security mirror, or `none`.
     pub debian_security_mirror: Option<String>,
-    /// Python package index for the pinned wheels (`ADE_INDEX_URL`).
+    /// Python package index for the pinned wheels.
     pub index_url: Option<String>,
-    /// Directory that is asked for the wheels before the index (`ADE_WHEELHOUSE`).
+    /// Directory that is asked for the wheels before the index.
     pub wheelhouse: Option<PathBuf>,
-    /// PEM file of authorities that downloads trust (`ADE_CA_BUNDLE`).
+    /// PEM file of authorities that downloads trust.
     pub ca_bundle: Option<PathBuf>,
-}
-
-impl BuildOptions {
-    /// An option's value: the field, else the environment variable, unless empty.
-    fn or_env(field: Option<&str>, variable: &str) -> Option<String> {
-        field
-            .map(str::to_owned)
-            .or_else(|| std::env::var(variable).ok())
-            .filter(|value| !value.is_empty())
-    }
-
-    fn index_url(&self) -> Option<String> {
-        Self::or_env(self.index_url.as_deref(), "ADE_INDEX_URL")
-    }
-
-    fn ca_bundle(&self) -> Option<PathBuf> {
-        self.ca_bundle
-            .clone()
-            .or_else(|| Self::or_env(None, "ADE_CA_BUNDLE").map(PathBuf::from))
-    }
 }
 
 /// Which image a program wants.

@@ -94,11 +94,11 @@ pub async fn build(
         );
         std::fs::remove_dir_all(&wheels).ok();
     }
-    let archive = archive(&wheels, options.ca_bundle().as_deref())
+    let archive = archive(&wheels, options.ca_bundle.as_deref())
         .map_err(ImageError::host("packing the build context"))?;
 
     let mut arguments = HashMap::from([("BASE_IMAGE".to_owned(), base.to_owned())]);
-    arguments.extend(options.index_url().map(|url| ("INDEX_URL".to_owned(), url)));
+    arguments.extend(options.index_url.clone().map(|url| ("INDEX_URL".to_owned(), url)));
     let request = BuildImageOptions {
         t: Some(spec.tag.clone()),
         rm: true,

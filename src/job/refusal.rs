@@ -45,7 +45,7 @@ pub fn check_package(package: &Package, caps: &Caps) -> Result<Manifest, Refusal
         }
         _ => {
             let first = report.diagnostics.iter().find(|diagnostic| diagnostic.level == packages::Level::Error);
-            let first = first.map_or_else(String::new, |diagnostic| format!(", first: {}", diagnostic.message));
+            let first = first.map_or_else(String::new, |diagnostic| format!(", first: {}", diagnostic.message.trim_end_matches('.')));
             let message = format!("the package has {} error(s){first}; `ade validate` lists them all", report.counts.errors);
             Err(Refusal { failure: Failure::new(FailureKind::PackageInvalid, message), diagnostics })
         }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::json::{Pointer, line_of};
+use super::json::{Pointer, lines_of};
+use super::text;
 
 /// How much a diagnostic matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -155,18 +156,21 @@ pub struct Counts {
 pub(super) struct Diagnostics {
     list: Vec<Diagnostic>,
     counts: Counts,
+    /// Where diagnostics point to whose lines are not known yet, with their place in the list.
+    pending: Vec<(usize, Pointer)>,
 }
 
 impl Diagnostics {
     /// Most diagnostics that are listed.
     pub(super) const MAX_LISTED: usize = 200;
+    /// Listed diagnostics after which no near misses are looked for: a look can be at thousands of names.
+    const MAX_SUGGESTING: usize = 20;
     /// Longest pointer that is shown, in bytes.
     const MAX_POINTER: usize = 512;
 
-    /// Adds one about `manifest.json`. `text` is the document that the pointer leads into.
+    /// Adds one about a place in `manifest.json`. Its line is found by [`locate`](Self::locate).
     pub(super) fn manifest(
         &mut self,
-        text: &str,
         at: &Pointer,
         code: Code,
         message: String,
@@ -181,15 +185,40 @@ impl Diagnostics {
         {
             shown = shown.parent();
         }
+        self.pending.push((self.list.len(), at.clone()));
         self.list.push(Diagnostic {
             level: code.level(),
             code,
             path: super::MANIFEST.to_owned(),
             pointer: Some(shown.as_str().to_owned()),
-            line: line_of(text, at),
+            line: None,
             message,
             hint,
         });
+    }
+
+    /// Finds the lines of all diagnostics about places in `text`, the manifest.
+    pub(super) fn locate(&mut self, text: &str) {
+        let pointers: Vec<&Pointer> = self.pending.iter().map(|(_, pointer)| pointer).collect();
+        let lines = lines_of(text, &pointers);
+        for ((index, _), line) in self.pending.drain(..).zip(lines) {
+            if let Some(diagnostic) = self.list.get_mut(index) {
+                diagnostic.line = line;
+            }
+        }
+    }
+
+    /// The candidate that `word` most likely meant, while suggestions are still worth their time.
+    pub(super) fn suggest<'a>(
+        &self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if self.list.len() < Self::MAX_SUGGESTING {
+            text::nearest(word, candidates)
+        } else {
+            None
+        }
     }
 
     /// Adds one about a file as a whole, or about a line of it.
@@ -272,13 +301,7 @@ mod tests {
     fn past_the_bound_diagnostics_are_counted_but_not_listed() {
         let mut diagnostics = Diagnostics::default();
         for _ in 0..300 {
-            diagnostics.manifest(
-                "{}",
-                &Pointer::default(),
-                Code::UnknownKey,
-                String::new(),
-                None,
-            );
+            diagnostics.manifest(&Pointer::default(), Code::UnknownKey, String::new(), None);
         }
         let (list, counts) = diagnostics.finish();
         assert_eq!(list.len(), Diagnostics::MAX_LISTED + 1);
@@ -301,7 +324,7 @@ mod tests {
         let mut diagnostics = Diagnostics::default();
         for key in ["\u{1b}[31m", &"k".repeat(600)] {
             let at = Pointer::default().key("env").key(key);
-            diagnostics.manifest("{}", &at, Code::UnknownKey, String::new(), None);
+            diagnostics.manifest(&at, Code::UnknownKey, String::new(), None);
         }
         let (list, _) = diagnostics.finish();
         assert!(

@@ -1,6 +1,8 @@
 //! JSON with what a manifest needs beyond a parser: repeated keys are found, nesting is bounded, every value has a line,
 //! and there is one canonical spelling to hash.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -262,30 +264,41 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
-/// The 1-based line where the member or element at `pointer` begins in valid JSON `text`; of a repeated key, the last.
+/// The 1-based lines where the members or elements at `pointers` begin in valid JSON `text`; of a repeated key, the last.
 ///
-/// The text is scanned anew for every question: only the few values that are complained about need a line, and a map of
-/// all of them could be far larger than the text.
-pub(super) fn line_of(text: &str, pointer: &Pointer) -> Option<usize> {
+/// One pass over the text, which goes into the values around `pointers` and skips all others. A map of every value's line
+/// could be far larger than the text.
+pub(super) fn lines_of(text: &str, pointers: &[&Pointer]) -> Vec<Option<usize>> {
+    let mut root = Wanted::default();
+    for (slot, pointer) in pointers.iter().enumerate() {
+        let inmost = pointer.tokens().fold(&mut root, |wanted, token| {
+            wanted.inside.entry(token).or_default()
+        });
+        inmost.slots.push(slot);
+    }
     let mut scanner = Scanner {
         bytes: text.as_bytes(),
         at: 0,
+        offsets: vec![None; pointers.len()],
     };
     scanner.skip_space();
-    let mut begins = scanner.at;
-    for token in pointer.tokens() {
-        (begins, scanner.at) = match scanner.peek()? {
-            b'{' => scanner.member(text, &token)?,
-            b'[' => scanner.element(token.parse().ok()?)?,
-            _ => return None,
-        };
-    }
-    Some(line_at(scanner.bytes, begins))
+    let begins = scanner.at;
+    // What is not JSON after all ends the scan early and leaves lines unknown.
+    let _ = scanner.value(&root, begins);
+    scanner.lines()
+}
+
+/// The values whose lines are wanted, as a tree over keys and indices.
+#[derive(Default)]
+struct Wanted {
+    inside: HashMap<String, Wanted>,
+    slots: Vec<usize>,
 }
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    offsets: Vec<Option<usize>>,
 }
 
 impl Scanner<'_> {
@@ -299,46 +312,75 @@ impl Scanner<'_> {
         }
     }
 
-    /// Where the last member of that key begins, and where its value does. The scanner is at the `{`.
-    fn member(&mut self, text: &str, wanted: &str) -> Option<(usize, usize)> {
-        let mut found = None;
+    /// Moves past a value that is wanted, or has wanted ones inside. It is shown to begin at `begins`: a member does at
+    /// its key. The recursion is as deep as the deepest pointer.
+    fn value(&mut self, wanted: &Wanted, begins: usize) -> Option<()> {
+        for slot in &wanted.slots {
+            self.offsets[*slot] = Some(begins);
+        }
+        match self.peek()? {
+            b'{' if !wanted.inside.is_empty() => self.members(wanted),
+            b'[' if !wanted.inside.is_empty() => self.elements(wanted),
+            _ => self.skip_value(),
+        }
+    }
+
+    fn members(&mut self, wanted: &Wanted) -> Option<()> {
         self.at += 1;
         loop {
             self.skip_space();
             match self.peek()? {
-                b'}' => return found,
+                b'}' => break,
                 b',' => self.at += 1,
                 _ => {
                     let begins = self.at;
                     self.skip_string()?;
-                    let key = serde_json::from_str::<String>(text.get(begins..self.at)?).ok()?;
+                    let inside = self.key(begins).and_then(|key| wanted.inside.get(&*key));
                     self.skip_space();
                     self.at += 1; // the colon
                     self.skip_space();
-                    if key == wanted {
-                        found = Some((begins, self.at));
+                    match inside {
+                        Some(inside) => self.value(inside, begins)?,
+                        None => self.skip_value()?,
                     }
-                    self.skip_value()?;
                 }
             }
         }
+        self.at += 1;
+        Some(())
     }
 
-    /// Where an element begins, twice. The scanner is at the `[`.
-    fn element(&mut self, wanted: usize) -> Option<(usize, usize)> {
+    fn elements(&mut self, wanted: &Wanted) -> Option<()> {
         self.at += 1;
-        let mut index = 0;
+        let mut index = 0_usize;
         loop {
             self.skip_space();
             match self.peek()? {
-                b']' => return None,
+                b']' => break,
                 b',' => self.at += 1,
-                _ if index == wanted => return Some((self.at, self.at)),
                 _ => {
-                    self.skip_value()?;
+                    match wanted.inside.get(&index.to_string()) {
+                        Some(inside) => self.value(inside, self.at)?,
+                        None => self.skip_value()?,
+                    }
                     index += 1;
                 }
             }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// The key whose quotes are from `begins` to here.
+    fn key(&self, begins: usize) -> Option<Cow<'_, str>> {
+        let quoted = std::str::from_utf8(self.bytes.get(begins..self.at)?).ok()?;
+        if quoted.contains('\\') {
+            serde_json::from_str(quoted).ok().map(Cow::Owned)
+        } else {
+            quoted
+                .strip_prefix('"')?
+                .strip_suffix('"')
+                .map(Cow::Borrowed)
         }
     }
 
@@ -389,6 +431,23 @@ impl Scanner<'_> {
                 _ => self.at += 1,
             }
         }
+    }
+
+    /// The lines of the offsets found.
+    fn lines(self) -> Vec<Option<usize>> {
+        let mut breaks = Vec::new();
+        breaks.extend(
+            self.bytes
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == b'\n')
+                .map(|(at, _)| at),
+        );
+        let line = |offset| 1 + breaks.partition_point(|at| *at < offset);
+        self.offsets
+            .into_iter()
+            .map(|offset| offset.map(line))
+            .collect()
     }
 }
 
@@ -511,6 +570,10 @@ mod tests {
         Pointer(text.to_owned())
     }
 
+    fn line_of(text: &str, at: &str) -> Option<usize> {
+        lines_of(text, &[&pointer(at)])[0]
+    }
+
     #[test]
     fn repeated_keys_are_found_at_any_depth_and_listed_once() {
         let document =
@@ -589,16 +652,16 @@ mod tests {
             ("/a/b/3/0", 5),
             ("/c~0~1A", 9),
         ] {
-            assert_eq!(line_of(text, &pointer(at)), Some(line), "{at}");
+            assert_eq!(line_of(text, at), Some(line), "{at}");
         }
         for at in ["/z", "/a/b/9", "/a/b/x", "/a/b/0/0"] {
-            assert_eq!(line_of(text, &pointer(at)), None, "{at}");
+            assert_eq!(line_of(text, at), None, "{at}");
         }
     }
 
     #[test]
     fn of_a_repeated_key_the_last_has_the_line() {
-        assert_eq!(line_of("{\"a\": 1,\n\"a\": 2}", &pointer("/a")), Some(2));
+        assert_eq!(line_of("{\"a\": 1,\n\"a\": 2}", "/a"), Some(2));
     }
 
     #[test]
@@ -671,7 +734,7 @@ mod tests {
 
         #[test]
         fn the_scanner_survives_text_that_is_not_json(text in "[\\[\\]{}\",:\\\\a1 \n]{0,40}", at in "(/[a01]){0,3}") {
-            let _ = line_of(&text, &pointer(&at));
+            let _ = lines_of(&text, &[&pointer(&at), &pointer("/a"), &pointer("")]);
         }
 
         #[test]

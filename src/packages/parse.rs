@@ -11,7 +11,7 @@ use super::manifest::{
     Column, Defaults, Env, Hook, Info, Manifest, SCHEMA, SCRIPT_API_VERSION, Stage, Writer,
     WriterMode,
 };
-use super::text::{nearest, quoted, shown};
+use super::text::{quoted, shown};
 
 /// Shortest timeout, in milliseconds.
 const MIN_TIMEOUT_MS: u64 = 1_000;
@@ -54,7 +54,6 @@ pub(super) struct Parsed {
 /// Reads a manifest out of its JSON.
 pub(super) fn parse(document: &Document<'_>, caps: &Caps, diagnostics: &mut Diagnostics) -> Parsed {
     let mut parser = Parser {
-        text: document.text,
         caps,
         diagnostics,
         scripts: Vec::new(),
@@ -79,7 +78,6 @@ impl<'v> Object<'v> {
 }
 
 struct Parser<'a> {
-    text: &'a str,
     caps: &'a Caps,
     diagnostics: &'a mut Diagnostics,
     scripts: Vec<ScriptRef>,
@@ -340,7 +338,8 @@ impl Parser<'_> {
     }
 
     fn stage(&mut self, at: &Pointer, value: &Value) -> Vec<Hook> {
-        let mut hooks: Vec<Hook> = Vec::new();
+        let mut hooks = Vec::new();
+        let mut seen = HashSet::new();
         for (index, value) in self.array(at, value).unwrap_or_default().iter().enumerate() {
             let Some(entry) = self.object(at.index(index), value) else {
                 continue;
@@ -369,7 +368,7 @@ impl Parser<'_> {
                 );
                 continue;
             }
-            if hooks.iter().any(|hook| hook.script == path) {
+            if !seen.insert(path.clone()) {
                 let message = format!("{path} is listed twice for one stage and will run twice.");
                 self.say(
                     &script_at,
@@ -474,7 +473,9 @@ impl Parser<'_> {
     fn same_fields(&mut self, order: &[(usize, &str)], order_at: &Pointer, meta: &Object<'_>) {
         for (index, field) in order {
             if !meta.members.contains_key(*field) {
-                let near = nearest(field, meta.members.keys().map(String::as_str));
+                let near = self
+                    .diagnostics
+                    .suggest(field, meta.members.keys().map(String::as_str));
                 self.say(
                     &order_at.index(*index),
                     Code::FieldWithoutMeta,
@@ -495,7 +496,7 @@ impl Parser<'_> {
             .keys()
             .filter(|field| is_field_id(field) && !ordered.contains(field.as_str()))
         {
-            let near = nearest(field, ordered.iter().copied());
+            let near = self.diagnostics.suggest(field, ordered.iter().copied());
             self.say(
                 &meta.at.key(field),
                 Code::FieldWithoutOrder,
@@ -627,7 +628,9 @@ impl Parser<'_> {
             .find(|(known, _)| *known == name)
             .map(|(_, mode)| *mode);
         if found.is_none() {
-            let near = nearest(name, WriterMode::NAMED.iter().map(|(known, _)| *known));
+            let near = self
+                .diagnostics
+                .suggest(name, WriterMode::NAMED.iter().map(|(known, _)| *known));
             let message = format!(
                 "{} is {}; it must be \"row_streaming\" or \"in_memory\".",
                 at.dotted(),
@@ -824,7 +827,7 @@ impl Parser<'_> {
             .keys()
             .filter(|key| !known.contains(&key.as_str()))
         {
-            let near = nearest(
+            let near = self.diagnostics.suggest(
                 key,
                 known
                     .iter()
@@ -905,8 +908,7 @@ impl Parser<'_> {
     }
 
     fn say(&mut self, at: &Pointer, code: Code, message: String, hint: Option<String>) {
-        self.diagnostics
-            .manifest(self.text, at, code, message, hint);
+        self.diagnostics.manifest(at, code, message, hint);
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    const LONGEST: usize = 240;
+    /// Longest word that is compared, in bytes: the comparison takes the product of both lengths.
+    const LONGEST: usize = 64;
     if word.is_empty() || word.len() > LONGEST {
         return None;
     }

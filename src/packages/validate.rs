@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::caps::Caps;
 use super::diagnostic::{Code, Counts, Diagnostic, Diagnostics};
-use super::json::{self, Fault, MAX_DEPTH, Pointer};
+use super::json::{self, Fault, MAX_DEPTH};
 use super::manifest::Manifest;
 use super::package::{MANIFEST, Package};
 use super::parse::{self, ScriptRef, meant_or};
-use super::text::{nearest, shown};
+use super::text::shown;
 
 /// Largest `manifest.json`, in bytes.
 pub(super) const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
@@ -82,11 +82,12 @@ fn read_manifest(
             at.dotted()
         );
         let way_out = Some("Keep one of them.".to_owned());
-        diagnostics.manifest(document.text, at, Code::DuplicateKey, message, way_out);
+        diagnostics.manifest(at, Code::DuplicateKey, message, way_out);
     }
     let parsed = parse::parse(&document, caps, diagnostics);
-    scripts_exist(package, document.text, &parsed.scripts, diagnostics);
+    scripts_exist(package, &parsed.scripts, diagnostics);
     scripts_are_used(package, &parsed.scripts, diagnostics);
+    diagnostics.locate(document.text);
     parsed.manifest
 }
 
@@ -120,34 +121,30 @@ fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
     }
 }
 
-fn scripts_exist(
-    package: &Package,
-    text: &str,
-    scripts: &[ScriptRef],
-    diagnostics: &mut Diagnostics,
-) {
+fn scripts_exist(package: &Package, scripts: &[ScriptRef], diagnostics: &mut Diagnostics) {
     for ScriptRef { at, path } in scripts
         .iter()
         .filter(|script| package.file(&script.path).is_none())
     {
-        let in_folder = |file: &&str| {
-            file.split_once('/').map(|(folder, _)| folder)
-                == path.split_once('/').map(|(folder, _)| folder)
-        };
-        let near = nearest(
-            path,
-            package.files().map(|(file, _)| file).filter(in_folder),
-        );
-        let at: &Pointer = at;
+        let near = split_script(path).and_then(|(folder, name)| {
+            let scripts = package.files().filter_map(|(file, _)| split_script(file));
+            let names = scripts
+                .filter(|(other, _)| *other == folder)
+                .map(|(_, name)| name);
+            Some(format!("{folder}/{}.py", diagnostics.suggest(name, names)?))
+        });
         let message = format!("The script {} is not in the package.", shown(path));
-        diagnostics.manifest(
-            text,
-            at,
-            Code::ScriptMissing,
-            message,
-            meant_or(near, "Add the file, or take it out of the manifest."),
+        let hint = meant_or(
+            near.as_deref(),
+            "Add the file, or take it out of the manifest.",
         );
+        diagnostics.manifest(at, Code::ScriptMissing, message, hint);
     }
+}
+
+/// `columns/email.py` as `columns` and `email`: the parts that are worth comparing.
+fn split_script(path: &str) -> Option<(&str, &str)> {
+    path.strip_suffix(".py")?.split_once('/')
 }
 
 /// Scripts in `columns/` that nothing refers to are most likely forgotten. A leading underscore marks a module that other

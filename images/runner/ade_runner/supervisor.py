@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import resource
 import select
 import signal
@@ -225,6 +224,7 @@ class Relay:
         if not self.dropped_lines:
             return
         self.dropped_lines -= len(self._tail)
+        self.dropped_bytes -= sum(len(str(detail.get("text", ""))) for _, detail in self._tail)
         self._engine.event(
             "truncated", "warning", {"lines": self.dropped_lines, "bytes": self.dropped_bytes, "kept_tail": len(self._tail)}
         )
@@ -570,7 +570,7 @@ def _death(ended: Ended, oom_kills: int) -> dict[str, Any]:
 
 def serve(engine: Engine) -> None:
     """One job, from READY to DONE."""
-    ready = {"protocol": frames.PROTOCOL, "runner_version": RUNNER_VERSION, "python": platform.python_version()}
+    ready = {"protocol": frames.PROTOCOL, "runner_version": RUNNER_VERSION, "python": ".".join(map(str, sys.version_info[:3]))}
     engine.send(frames.encode_json(frames.READY, ready))
     frame = engine.next_frame()
     if frame.kind != frames.JOB:

@@ -1,0 +1,264 @@
+"""A job from its first to its last act: load, hooks, the five passes, the completion record, ``on_job_end``."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .artifact import OUTPUT_NAME, Artifact
+from .channel import Channel, captured_output
+from .check import diagnose, invalid_package
+from .errors import JobError
+from .generate import plan_output, write_output
+from .hooks import load_hooks, run_hooks
+from .manifest import HookRef, Manifest, load_manifest
+from .mapping import run_mapping
+from .run import BATCH_ROWS, JobRun
+from .scripts import Diagnostics, Package, Rule, Scripts, exception_name, raise_if_fatal, script_environment
+from .spill import Spill
+from .structure import run_structure
+from .transform import run_transform
+from .validation import run_validate
+from .writer import SheetWriter
+
+NO_SCRIPTS = Scripts((), {}, {}, {})
+
+
+def run_job(job: dict[str, Any], root: Path, channel: Channel, *, batch_rows: int = BATCH_ROWS) -> None:
+    """Runs a job in ``root`` (``/job``). Tenant faults never raise: they are in the completion record, which is sent
+    before ``on_job_end`` runs, and in the artifact."""
+    channel.phase("load")
+    diagnostics = Diagnostics()
+    (root / "out").mkdir(exist_ok=True)
+    artifact = Artifact.begin(job, root / "out", diagnostics)
+    try:
+        manifest = _checked(root / "package")
+        artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
+        artifact.save()
+    except JobError as fault:
+        # Nothing of a package that fails the static check is executed, on_job_end included.
+        _fail(artifact, channel, fault.as_dict("load"))
+        return
+    with _stage(job, root, channel, manifest, artifact, diagnostics, batch_rows) as run:
+        error = _passes(run)
+        _finish(run, error)
+
+
+def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[str, Any]) -> None:
+    """Runs only ``on_job_end``, in a fresh child after the first one was killed: with the artifact as last saved, and
+    ``job_context`` as far as the annotations of ``on_job_start`` hold it. Sends no completion record."""
+    diagnostics = Diagnostics()
+    artifact = Artifact.saved(job, root / "out", diagnostics)
+    artifact.finish("cancelled" if error.get("kind") == "cancelled" else "failed", error)
+    try:
+        manifest = load_manifest(root / "package")
+        with _stage(job, root, channel, manifest, artifact, diagnostics, BATCH_ROWS) as run:
+            for entry in artifact.data["annotations"]:
+                if isinstance(entry, dict) and entry.get("stage") == "on_job_start":
+                    run.job_context.update(
+                        {k: v for k, v in entry.items() if k not in ("stage", "hook", "annotated_at", "duration_ms", "failed")}
+                    )
+            _job_end(run, error)
+    except JobError as fault:
+        diagnostics.add("runtime.job_end.failed", fault.message, level="error")
+    artifact.save()
+
+
+def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
+    """Runs the ``on_activate`` hooks of a package, after its static check; any failure fails the activation."""
+    channel.phase("load")
+    diagnostics = Diagnostics()
+    artifact = Artifact.begin(job, root / "out", diagnostics)
+    try:
+        manifest = _checked(root / "package")
+        with _stage(job, root, channel, manifest, artifact, diagnostics, BATCH_ROWS) as run:
+            run.package.load()
+            channel.phase("on_activate")
+            run_hooks(run, "on_activate", run.package.hook, success=True)
+    except JobError as fault:
+        channel.result(False, fault.as_dict("on_activate"), None, annotations=artifact.data["annotations"])
+        return
+    channel.result(True, None, None, annotations=artifact.data["annotations"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _checked(package: Path) -> Manifest:
+    manifest, diagnostics = diagnose(package)
+    errors = [one for one in diagnostics if one["level"] == "error"]
+    if errors or manifest is None:
+        raise invalid_package(errors)
+    return manifest
+
+
+@contextmanager
+def _stage(
+    job: dict[str, Any],
+    root: Path,
+    channel: Channel,
+    manifest: Manifest,
+    artifact: Artifact,
+    diagnostics: Diagnostics,
+    batch_rows: int,
+) -> Iterator[JobRun]:
+    """What a job needs around it: column stores, captured output, and the scripts' environment."""
+    limits = job.get("limits", {})
+    folder = root / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / "out").mkdir(exist_ok=True)
+    raw, transformed = Spill(folder / "columns.raw"), Spill(folder / "columns.transformed")
+    try:
+        with (
+            script_environment(root / "package", manifest.env),
+            captured_output(channel, int(limits.get("log_lines", 5000)), int(limits.get("log_bytes", 1_048_576))),
+        ):
+            yield JobRun(
+                job=job,
+                root=root,
+                channel=channel,
+                package=Package(root / "package", manifest),
+                scripts=NO_SCRIPTS,
+                artifact=artifact,
+                diagnostics=diagnostics,
+                raw=raw,
+                transformed=transformed,
+                batch_rows=batch_rows,
+            )
+    finally:
+        raw.close()
+        transformed.close()
+
+
+def _passes(run: JobRun) -> dict[str, Any] | None:
+    """Everything up to the completion record; the error when there is one."""
+    at = _At(run)
+    try:
+        run.scripts = run.package.load()
+        run.artifact.data["rules"] = run.scripts.registry()
+        hooks = load_hooks(run)
+        at.hooks("on_job_start", hooks.__getitem__)
+        at.done("structure", run_structure)
+        at.done("mapping", run_mapping)
+        at.hooks("after_mapping", hooks.__getitem__)
+        at.done("transform", run_transform)
+        at.hooks("on_after_extract", hooks.__getitem__)
+        at.done("validate", run_validate)
+        at.hooks("after_validate", hooks.__getitem__)
+        at.done("generate", lambda _: _generate(run, at, hooks))
+    except JobError as fault:
+        return fault.as_dict(at.name)
+    except (OSError, EOFError, zlib.error) as fault:
+        return _storage_fault(fault).as_dict(at.name)
+    except MemoryError:
+        return JobError(
+            "out_of_memory", "the job ran out of memory; raise engine.defaults.memory_mb, or split the input"
+        ).as_dict(at.name)
+    return None
+
+
+def _storage_fault(fault: BaseException) -> JobError:
+    """Files under ``/job`` that fail: the disk is full, or a script took them away."""
+    try:
+        raise_if_fatal(fault)
+    except JobError as known:
+        return known
+    return JobError(
+        "script_error",
+        "the job's own files in /job/in, /job/out or /job/tmp became unusable; scripts must leave them alone",
+        detail={"exception": exception_name(fault)},
+    )
+
+
+class _At:
+    """Where the job is, told to the channel and remembered for the error."""
+
+    def __init__(self, run: JobRun) -> None:
+        self._run = run
+        self.name = "load"
+
+    def phase(self, name: str) -> None:
+        self.name = name
+        self._run.channel.phase(name)
+
+    def hooks(self, stage: str, load: Callable[[HookRef], Rule]) -> None:
+        if self._run.manifest.hooks_of(stage):
+            self.phase(stage)
+            # No error has happened when any hook but on_job_end runs.
+            run_hooks(self._run, stage, load, success=True)
+
+    def done(self, name: str, work: Callable[[JobRun], dict[str, int]]) -> None:
+        """Runs a pass between its two events, then saves the artifact."""
+        self.phase(name)
+        run = self._run
+        run.refresh()
+        run.channel.event("pass.start", **{"pass": name})
+        began = time.monotonic()
+        stats: dict[str, int] | None = None
+        try:
+            stats = work(run)
+        finally:
+            spent = round((time.monotonic() - began) * 1000)
+            run.channel.event(
+                "pass.exit",
+                "info" if stats is not None else "error",
+                **{"pass": name, "ok": stats is not None, "duration_ms": spent, "stats": stats},
+            )
+        run.artifact.passed(name, {**stats, "duration_ms": spent})
+        run.artifact.save()
+
+
+def _generate(run: JobRun, at: _At, hooks: dict[HookRef, Rule]) -> dict[str, int]:
+    plan = plan_output(run)
+    (run.root / "out" / OUTPUT_NAME).unlink(missing_ok=True)
+    with SheetWriter(run.root / "out" / OUTPUT_NAME, run.manifest.writer.output_sheet, plan.headers) as writer:
+        rows = write_output(run, plan, writer)
+        summary = run.artifact.data["summary"]
+        summary |= {"rows_written": rows, "columns_written": len(plan.headers)}
+        at.hooks("before_save", hooks.__getitem__)
+        at.phase("generate")
+    return {"rows_written": rows, "columns_written": len(plan.headers)}
+
+
+def _finish(run: JobRun, error: dict[str, Any] | None) -> None:
+    """Saves, sends the completion record, and then runs ``on_job_end``, whose failure changes nothing."""
+    run.artifact.finish("failed" if error else "succeeded", error)
+    if error is None:
+        try:
+            run.artifact.save()
+        except JobError as fault:
+            error = fault.as_dict("generate")
+    if error is not None:
+        _fail(run.artifact, run.channel, error)
+    else:
+        run.channel.result(True, None, dict(run.artifact.data["summary"]))
+    _job_end(run, error)
+    try:
+        run.artifact.save()
+    except JobError:
+        # The completion record is out and the artifact of before on_job_end is in place.
+        return
+
+
+def _fail(artifact: Artifact, channel: Channel, error: dict[str, Any]) -> None:
+    artifact.finish("failed", error)
+    try:
+        artifact.save()
+    except JobError:
+        # The disk is full, which the error says already or outranks; the artifact of the last pass is in place.
+        pass
+    channel.result(False, error, None)
+
+
+def _job_end(run: JobRun, error: dict[str, Any] | None) -> None:
+    if not run.manifest.hooks_of("on_job_end"):
+        return
+    run.channel.phase("on_job_end")
+    try:
+        run_hooks(run, "on_job_end", run.package.hook, success=error is None, error=error, recorded_only=True)
+    except (JobError, MemoryError):
+        run.diagnostics.add("runtime.job_end.failed", "on_job_end could not be run to its end", level="error")

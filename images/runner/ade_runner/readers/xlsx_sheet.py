@@ -1,0 +1,515 @@
+"""Streams the rows of one worksheet part.
+
+Rows in the usual spelling are recognized as a whole (``plain_rows``); whatever else the part holds goes through the XML
+parser, which never notices that rows were taken out of its sight. Both ways lead to the same functions for values. The
+parser's handlers run once per XML event, so they are closures over plain local variables. One chunk is read at a time and its
+rows are handed on before the next: memory does not depend on the number of rows.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import isfinite
+from operator import itemgetter
+
+from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, cell, parse_cell, parse_range
+from ade_runner.errors import JobError
+from ade_runner.readers.book import Merge, human_size
+from ade_runner.readers.markup import MAX_DEPTH, Attributes, BoundedParser, prefix_of, unescape
+from ade_runner.readers.package import CHUNK, Package
+from ade_runner.readers.plain_rows import (
+    CELL,
+    CELL_ATTRIBUTES,
+    ROW_END,
+    ROW_START,
+    SHEET_DATA,
+    dereference,
+    plain_text,
+    starts_as_utf8,
+)
+from ade_runner.readers.shared_strings import SharedStrings
+from ade_runner.values import EXACT_DIGITS, Value
+
+ERROR_TEXTS = frozenset(
+    (
+        "#NULL!",
+        "#DIV/0!",
+        "#VALUE!",
+        "#REF!",
+        "#NAME?",
+        "#NUM!",
+        "#N/A",
+        "#GETTING_DATA",
+        "#SPILL!",
+        "#CALC!",
+        "#FIELD!",
+        "#BLOCKED!",
+        "#CONNECT!",
+        "#UNKNOWN!",
+        "#BUSY!",
+        "#PYTHON!",
+        "#EXTERNAL!",
+    )
+)
+"""The errors Excel knows. Any other text of an error cell is counted as ``OTHER_ERROR``: counts never hold cell values."""
+
+OTHER_ERROR = "#OTHER!"
+
+_EXACT = 10.0**EXACT_DIGITS
+_SPARSE_GAP = 64  # empty columns in a row past which it is kept by column until it is handed on
+_KNOWN_SERIALS = 65_536  # decoded dates kept for reuse
+_LONGEST_PLAIN_ROW = 2 * 1024 * 1024  # bytes; a longer one is left to the parser
+_MOST_ATTRIBUTES = 262_144  # spellings of style and type: four times Excel's number of styles
+_LONGEST_HEAD = 1024 * 1024  # bytes before the first row
+
+
+_whole_cell = itemgetter(0)
+_other_attributes = itemgetter(3)
+
+
+@dataclass
+class SheetFacts:
+    """What is known about a sheet once its rows were read."""
+
+    merged: list[Merge] = field(default_factory=list)
+    error_cells: dict[str, int] = field(default_factory=dict)
+
+    def count_error(self, text: str) -> None:
+        key = text if text in ERROR_TEXTS else OTHER_ERROR
+        self.error_cells[key] = self.error_cells.get(key, 0) + 1
+
+
+class ColumnNumbers(dict[str, int]):
+    """Column letters → column from 0, learnt as they occur; shared by all sheets of a book."""
+
+
+def sheet_rows(
+    package: Package,
+    part: str,
+    strings: SharedStrings,
+    date_formats: dict[str | None, Callable[[int | float], Value]],
+    columns: ColumnNumbers,
+    facts: SheetFacts,
+) -> Iterator[tuple[int, list[Value]]]:
+    """Yield the rows of a worksheet; fill ``facts``. ``date_formats`` maps cell styles to their serial number decoders."""
+    parser = BoundedParser(package, part)
+    max_merges = package.limits.max_merges
+    max_cell = package.limits.max_cell
+    corrupt = parser.corrupt
+
+    finished: list[tuple[int, list[Value] | dict[int, Value]]] = []
+    texts: list[str] = []  # pieces of the text of the current v or t
+    runs: list[str] = []  # complete t elements of the current is
+    row: list[Value] = []
+    sparse: dict[int, Value] | None = None  # instead of row, when it has wide gaps
+    row_number = 0
+    row_digits = 1  # length of the row's number in cell references
+    column = -1
+    cell_type: str | None = None
+    cell_style: str | None = None
+    in_data = in_row = in_cell = reading = phonetic = False
+    parsed_rows = 0
+    attributes_seen: dict[str, tuple[str | None, str | None]] = {}
+    # A recognized cell's attributes as it spells them → style and type, where None is a number and "#date" a serial number.
+    misplaced = 0
+    depth = 0  # of elements other than row, c, v and t
+    serials: dict[tuple[str | None, str], Value] = {}
+    hot = strings.hot
+    C = ROW = V = T = IS = PHONETIC = MERGE = DATA = ""
+
+    def root(name: str, _: Attributes) -> None:
+        nonlocal C, ROW, V, T, IS, PHONETIC, MERGE, DATA
+        prefix = prefix_of(name, "worksheet")
+        if prefix is None:
+            raise corrupt("is not a worksheet")
+        C, ROW, V, T, IS, PHONETIC, MERGE, DATA = (
+            prefix + local for local in ("c", "row", "v", "t", "is", "rPh", "mergeCell", "sheetData")
+        )
+        parser.expat.StartElementHandler = start
+        parser.expat.EndElementHandler = end
+
+    def start(name: str, attributes: Attributes) -> None:
+        nonlocal column, cell_type, cell_style, in_cell, reading
+        if name == C:
+            if in_cell:
+                raise corrupt(f"has a cell inside of another one in row {row_number:,}")
+            in_cell = True
+            get = attributes.get
+            reference = get("r")
+            if reference is None:
+                column += 1
+                if column >= MAX_COLUMNS:
+                    raise corrupt(f"has more than {MAX_COLUMNS:,} columns in row {row_number:,}")
+            else:
+                known = columns.get(reference[:-row_digits])
+                column = locate(reference) if known is None else known
+            cell_type = get("t")
+            cell_style = get("s")
+        elif name == V or name == T:
+            if reading:
+                raise corrupt(f"has a value inside of another one in row {row_number:,}")
+            reading = True
+            texts.clear()
+        else:
+            start_other(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal in_cell, reading
+        if name == V:
+            reading = False
+            text = texts[0] if len(texts) == 1 else long_text()
+            if cell_type is None or cell_type == "n":
+                if cell_style in date_formats:
+                    value = serials.get((cell_style, text))
+                    if value is None:
+                        value = serial(text, cell_style)
+                elif text.isdigit():
+                    value = whole(text)
+                else:
+                    value = number(text)
+            elif cell_type == "s":
+                value = hot.get(text)
+                if value is None:
+                    value = shared(text)
+            else:
+                value = other_type(text, cell_type)
+            if value is not None and value != "":
+                if column == len(row) and sparse is None:
+                    row.append(value)
+                else:
+                    place(value)
+        elif name == C:
+            in_cell = False
+        elif name == T:
+            reading = False
+            if not phonetic:
+                runs.append(long_text())
+        else:
+            end_other(name)
+
+    def start_other(name: str, attributes: Attributes) -> None:
+        nonlocal in_data, in_row, phonetic, depth
+        if name == ROW:
+            if in_row:
+                raise corrupt(f"has a row inside of row {row_number:,}")
+            in_row = True
+            begin_row(attributes.get("r"))
+            return
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise corrupt(f"nests more than {MAX_DEPTH} elements")
+        if name == IS:
+            runs.clear()
+        elif name == PHONETIC:
+            phonetic = True
+        elif name == DATA:
+            in_data = True
+        elif name == MERGE:
+            if len(facts.merged) >= max_merges:
+                raise corrupt(f"has more than {max_merges:,} merged ranges")
+            try:
+                merge = parse_range(attributes.get("ref", ""))
+            except ValueError:
+                raise corrupt("has a merged range that is outside of a worksheet") from None
+            if merge[:2] != merge[2:]:
+                facts.merged.append(merge)
+
+    def end_other(name: str) -> None:
+        nonlocal in_data, in_row, phonetic, depth, parsed_rows
+        if name == ROW:
+            in_row = False
+            parsed_rows += 1
+            finish_row()
+            return
+        depth -= 1
+        if name == IS:
+            text = "".join(runs)
+            if "_x" in text:
+                text = unescape(text)
+            if text:
+                place(text)
+        elif name == PHONETIC:
+            phonetic = False
+        elif name == DATA:
+            in_data = False
+
+    def recognize(text: str, references: bool) -> bool:
+        """Take a row, given without its end tag; False, and nothing done, when any of it is unusual."""
+        nonlocal column
+        start = ROW_START.match(text)
+        if start is None:
+            return False
+        cells = CELL.findall(text, start.end())
+        if start.end() + sum(map(len, map(_whole_cell, cells))) != len(text):
+            return False
+        for spelling in set(map(_other_attributes, cells)):
+            if spelling not in attributes_seen and not learn_attributes(spelling):
+                return False
+        row_text = start[1]
+        begin_row(row_text)
+        append = row.append
+        for _, letters, digits, attributes, value_text, inline, formula_value in cells:
+            known = columns.get(letters)
+            if known is None or digits != row_text:
+                known = locate(letters + digits)
+            column = known
+            value_text = value_text or formula_value
+            if references and ("&" in value_text or "&" in inline):
+                value_text, inline = referenced(value_text), referenced(inline)
+            if value_text:
+                style, kind = attributes_seen[attributes]
+                if kind == "s":
+                    value = hot.get(value_text)
+                    if value is None:
+                        value = shared(value_text)
+                elif kind is None:
+                    value = int(value_text) if value_text.isdecimal() and len(value_text) < 16 else number(value_text)
+                elif kind == "#date":
+                    value = serials.get((style, value_text))
+                    if value is None:
+                        value = serial(value_text, style)
+                else:
+                    value = other_type(value_text, kind)
+                if value is None or value == "":
+                    continue
+            elif inline:
+                value = unescape(inline) if "_x" in inline else inline
+            else:
+                continue
+            if known == len(row) and sparse is None:
+                append(value)
+            else:
+                place(value)
+        finish_row()
+        return True
+
+    def learn_attributes(text: str) -> bool:
+        """Learn a spelling of a recognized cell's attributes; False when it is an unusual one."""
+        match = CELL_ATTRIBUTES.fullmatch(text)
+        if match is None or len(attributes_seen) >= _MOST_ATTRIBUTES:
+            return False
+        style, kind = match[1], match[2]
+        if kind is None or kind == "n":
+            kind = "#date" if style in date_formats else None
+        attributes_seen[text] = style, kind
+        return True
+
+    def referenced(text: str) -> str:
+        decoded = dereference(text)
+        if decoded is None:
+            raise corrupt(f"has a character reference that XML does not know in {here()}")
+        return decoded
+
+    def begin_row(number_text: str | None) -> None:
+        nonlocal row, sparse, row_number, row_digits, column
+        if number_text is None:
+            this_number = row_number + 1
+        elif number_text.isdecimal() and len(number_text) <= 7:
+            this_number = int(number_text)
+        else:
+            raise corrupt(f"has a row without a proper number after row {row_number:,}")
+        if this_number <= row_number:
+            raise corrupt(f"has row {this_number:,} after row {row_number:,}")
+        if this_number > MAX_ROWS:
+            raise corrupt(f"has more than {MAX_ROWS:,} rows")
+        row_number, row_digits, column = this_number, len(str(this_number)), -1
+        row, sparse = [], None
+
+    def finish_row() -> None:
+        nonlocal row, sparse
+        if sparse is not None:
+            finished.append((row_number, sparse))
+        elif row:
+            finished.append((row_number, row))
+        row, sparse = [], None  # a cell outside of any row ends up here and is forgotten
+
+    def place(value: Value) -> None:
+        """Put a value where the row does not just go on: after a gap, or back at an earlier column."""
+        nonlocal sparse, misplaced
+        if sparse is not None:
+            sparse[column] = value
+            return
+        width = len(row)
+        if column == width:
+            row.append(value)
+        elif column < width:
+            misplaced += 1
+            if misplaced > MAX_ROWS:
+                raise corrupt("lists its cells out of order")
+            row[column] = value
+        elif column - width <= _SPARSE_GAP:
+            row.extend([None] * (column - width))
+            row.append(value)
+        else:
+            sparse = {at: kept for at, kept in enumerate(row) if kept is not None}
+            sparse[column] = value
+
+    def locate(reference: str) -> int:
+        """The column of a reference whose letters were not met before; checks the row as well."""
+        try:
+            at_row, at_column = parse_cell(reference)
+        except ValueError:
+            raise corrupt(f"has a cell that is outside of a worksheet in row {row_number:,}") from None
+        if at_row != row_number:
+            raise corrupt(f"has a cell of row {at_row:,} in row {row_number:,}")
+        columns[reference[:-row_digits]] = at_column - 1
+        return at_column - 1
+
+    def here() -> str:
+        return cell(max(row_number, 1), column + 1)
+
+    def whole(text: str) -> Value:
+        try:
+            return int(text)
+        except ValueError:  # past the interpreter's limit of digits, or digits of a kind int() does not know
+            raise corrupt(f"has a number that cannot be read in {here()}") from None
+
+    def number(text: str) -> Value:
+        if text.isdigit():
+            return whole(text)
+        try:
+            value = float(text)
+        except ValueError:
+            if text == "" or text.isspace():
+                return None
+            raise corrupt(f"has a number that cannot be read in {here()}") from None
+        if not isfinite(value):
+            facts.count_error("#NUM!")
+            return "#NUM!"
+        if value.is_integer() and -_EXACT < value < _EXACT:
+            return int(value)
+        if text[0] == "-" and text[1:].isdecimal():
+            return whole(text)
+        return value
+
+    def serial(text: str, style: str | None) -> Value:
+        value = number(text)
+        if type(value) is int or type(value) is float:
+            value = date_formats[style](value)
+        if len(serials) < _KNOWN_SERIALS and len(text) < 32:
+            serials[style, text] = value
+        return value
+
+    def shared(position: str) -> str:
+        string = strings.get(position)
+        if string is None:
+            raise corrupt(f"refers to a shared string that does not exist in {here()}")
+        return string
+
+    def long_text() -> str:
+        """The text of the current element, from as many pieces as the parser made of it."""
+        text = "".join(texts)
+        if len(text) > max_cell:
+            raise too_large()
+        return text
+
+    def too_large() -> JobError:
+        return JobError(
+            "input_cell_too_large",
+            f"{package.name} has more than {human_size(max_cell)} of text in {here()};"
+            " shorten it and upload the workbook again.",
+        )
+
+    def other_type(text: str, kind: str) -> Value:
+        if kind == "b":
+            return text.strip() not in ("0", "false")
+        if kind == "e":
+            facts.count_error(text)
+            return text
+        if kind == "d":
+            return iso_date(text)
+        if kind == "str" or kind == "inlineStr":
+            return unescape(text) if "_x" in text else text
+        raise corrupt(f"has a cell of an unknown type in {here()}")
+
+    def parse(content: bytes) -> None:
+        """Feed the parser and see that no cell's text piles up."""
+        for at in range(0, len(content), CHUNK):
+            parser.feed(content[at : at + CHUNK])
+            if not reading:
+                texts.clear()
+            if (texts or runs) and sum(map(len, texts)) + sum(map(len, runs)) > max_cell:
+                raise too_large()
+
+    def take(block: bytes) -> bool:
+        """Take a block of whole rows; False when the parser is not back between two rows afterwards."""
+        text = plain_text(block)
+        if text is None:
+            parse(block)
+            return in_data and depth == 1 and not in_row
+        references = "&" in text
+        rows = text.split("</row>")
+        rows.pop()  # what follows the last end tag: nothing
+        for at, row_text in enumerate(rows):
+            if len(row_text) <= max_cell and recognize(row_text, references):
+                continue
+            # The end tag may be none, but part of a comment or the like: then the parser will not have seen a row end.
+            before = parsed_rows
+            parse(f"{row_text}</row>".encode())
+            if not (in_data and depth == 1 and not in_row and parsed_rows == before + 1):
+                parse("".join(f"{rest}</row>" for rest in rows[at + 1 :]).encode())
+                return False
+        return True
+
+    def drain() -> Iterator[tuple[int, list[Value]]]:
+        for at, values in finished:
+            yield at, values if type(values) is list else _dense(values)  # type: ignore[arg-type]
+        finished.clear()
+
+    parser.expat.StartElementHandler = root
+    parser.expat.CharacterDataHandler = texts.append
+    chunks = package.chunks(part)
+    waiting = b""
+    recognizing = False
+    for chunk in chunks:  # the head, up to the first row
+        waiting += chunk
+        at = waiting.find(SHEET_DATA)
+        if at >= 0:
+            head, waiting = waiting[: at + len(SHEET_DATA)], waiting[at + len(SHEET_DATA) :]
+            parse(head)
+            recognizing = starts_as_utf8(head) and in_data and depth == 1
+            break
+        if len(waiting) > _LONGEST_HEAD:
+            break
+    while True:
+        cut = waiting.rfind(ROW_END) + len(ROW_END) if recognizing else len(waiting)
+        if recognizing and cut < len(ROW_END):
+            cut = 0
+            if len(waiting) > _LONGEST_PLAIN_ROW:
+                recognizing, cut = False, len(waiting)
+        if cut:
+            block, waiting = waiting[:cut], waiting[cut:]
+            if recognizing:
+                recognizing = take(block)
+            else:
+                parse(block)
+            yield from drain()
+        following = next(chunks, None)
+        if following is None:
+            break
+        waiting += following
+    parse(waiting)
+    parser.feed(b"", final=True)
+    yield from drain()
+
+
+def _dense(values: dict[int, Value]) -> list[Value]:
+    row: list[Value] = [None] * (max(values) + 1)
+    for column, value in values.items():
+        row[column] = value
+    return row
+
+
+def iso_date(text: str) -> Value:
+    """A cell of type ``d``: a date, a date with time, or a time in ISO 8601; an offset is dropped, other text stays text."""
+    for parse in (datetime.date.fromisoformat, datetime.datetime.fromisoformat, datetime.time.fromisoformat):
+        try:
+            value = parse(text.strip())
+        except ValueError:
+            continue
+        if isinstance(value, datetime.datetime | datetime.time):
+            return value.replace(tzinfo=None)
+        return value
+    return text

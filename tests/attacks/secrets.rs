@@ -1,0 +1,87 @@
+//! Attacks 47 and 48: what a job can learn from its surroundings.
+
+use crate::support::{Package, Running, Upload, World, run};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// The environment of a job, as `docs/operations/security.md` lists it.
+const DOCUMENTED: [&str; 8] = ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR", "TZ"];
+
+const CANARY: &str = "canary-4f1d7c";
+
+#[test]
+fn a47_no_secret_of_the_host_is_in_any_environment() {
+    let package = Package::attacking(
+        r#"
+        import subprocess
+        worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)'])
+        time.sleep(0.3)
+        names = set()
+        for pid in os.listdir('/proc'):
+            if not pid.isdigit(): continue
+            try: text = open(f'/proc/{pid}/environ', 'rb').read().decode()
+            except PermissionError: say('closed', pid); continue
+            for line in text.split('\0'):
+                if line: names.add(line.partition('=')[0]); say('line', line)
+        say('names', sorted(names))
+        worker.kill()
+        found = []
+        for folder, dirs, files in os.walk('/'):
+            if folder == '/': dirs[:] = [name for name in dirs if name not in ('proc', 'sys')]
+            for name in files:
+                try:
+                    if os.stat(os.path.join(folder, name)).st_size < 1_000_000 and b'canary' b'-4f1d7c' in open(os.path.join(folder, name), 'rb').read(): found.append(name)
+                except OSError: pass
+        say('found', found)
+        "#,
+    );
+    let world = World::new(&package, &[Upload::names()]);
+    let run = Running::start(world, &["--memory-mb", "256"], |command| {
+        for name in ["AWS_SECRET_ACCESS_KEY", "ADE_API_KEY", "ADE_DATABASE_URL", "HTTPS_PROXY", "https_proxy", "GITHUB_TOKEN", "SSH_AUTH_SOCK"] {
+            command.env(name, CANARY);
+        }
+    })
+    .wait();
+    run.assert_succeeded();
+    assert_eq!(run.finding("closed"), "1", "the supervisor's environment cannot be read");
+    assert_eq!(run.finding("found"), "[]");
+    for name in ["artifact.json", "events.ndjson", "run-request.json"] {
+        let text = std::fs::read_to_string(run.out.join(name)).unwrap();
+        assert!(!text.contains(CANARY), "{name} tells a secret");
+        assert!(!text.contains(run.world.root().to_str().unwrap()), "{name} tells a path of the host");
+    }
+    let names: BTreeSet<&str> = run.finding("names").trim_matches(['[', ']']).split(", ").map(|name| name.trim_matches('\'')).collect();
+    // A process that was forked shows the environment that its container was started with; HOSTNAME is Docker's.
+    let expected: BTreeSet<&str> = DOCUMENTED.into_iter().chain(["HOSTNAME"]).collect();
+    assert!(names.is_subset(&expected), "{names:?}");
+    assert!(!run.stdout.contains(CANARY));
+}
+
+#[test]
+fn a48_the_environment_is_exactly_what_is_documented() {
+    let show = "for name in sorted(os.environ): say('env ' + name, os.environ[name])\nimport subprocess\nsay('child', subprocess.run([sys.executable, '-c', 'import os; print(sorted(os.environ))'], capture_output=True, text=True).stdout.strip())";
+    let plain = run(&Package::attacking(show), &[Upload::names()], &[]);
+    plain.assert_succeeded();
+    let names: Vec<&str> = plain.findings().into_keys().filter_map(|name| name.strip_prefix("env ")).collect();
+    assert_eq!(names, DOCUMENTED);
+    let with = Package::attacking(show).manifest(json!({"env": {"REGION": "eu", "TZ": "Europe/Berlin"}}));
+    let with = run(&with, &[Upload::names()], &[]);
+    with.assert_succeeded();
+    assert_eq!((with.finding("env REGION"), with.finding("env TZ")), ("eu", "Europe/Berlin"));
+    assert_eq!(with.findings().into_keys().filter(|name| name.starts_with("env ")).count(), DOCUMENTED.len() + 1);
+    let text = include_str!("../../docs/operations/security.md");
+    for name in DOCUMENTED {
+        assert!(text.contains(&format!("`{name}`")), "{name} is not documented");
+    }
+}
+
+#[test]
+fn a48_a_manifests_environment_does_not_bend_the_runner() {
+    let package = Package::attacking("print('honest')").file("vendor/evil.py", "raise SystemExit").file("resources/evil.so", "no library").manifest(json!({"env": {
+        "LD_PRELOAD": "/job/package/resources/evil.so", "PYTHONPATH": "/job/package/vendor", "PYTHONSTARTUP": "/job/package/vendor/evil.py",
+        "PYTHONHOME": "/nowhere", "PATH": "/job/package", "TMPDIR": "/nowhere", "HOME": "/", "PYTHONINSPECT": "1",
+    }}));
+    let run = run(&package, &[Upload::names()], &[]);
+    // Refused as it is written, or run with the runner as it is; never a crash.
+    assert!(run.status() == "succeeded" || run.kind() == "package_invalid", "{}", run.stdout);
+}

@@ -1,0 +1,47 @@
+//! The tables in the docs say what the code does, no more and no less.
+
+use std::collections::BTreeSet;
+
+/// The code spans in column `column` of the tables of a page whose header row begins with `header`.
+fn spans(page: &str, header: &str, column: usize) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut inside = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if line.starts_with(&format!("| {header} |")) {
+            inside = true;
+        } else if !line.starts_with('|') {
+            inside = false;
+        } else if inside {
+            let cell = line.split(" | ").nth(column).unwrap_or_default();
+            if let Some(span) = cell.split('`').nth(1) {
+                assert!(found.insert(span.to_owned()), "{span} stands twice in docs/{page}");
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no table with the header {header:?} in docs/{page}");
+    found
+}
+
+#[test]
+fn every_event_is_in_the_catalogue_and_every_entry_is_an_event() {
+    let code: BTreeSet<String> = ade::events::EVENTS.iter().map(|event| event.name.to_owned()).collect();
+    assert_eq!(spans("developers/events.md", "event", 0), code);
+}
+
+#[test]
+fn every_error_kind_is_in_the_catalogue_and_every_entry_is_a_kind() {
+    let code: BTreeSet<String> = ade::sandbox::FailureKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
+    assert_eq!(spans("developers/error-kinds.md", "kind", 0), code);
+}
+
+#[test]
+fn every_setting_is_documented_with_its_variable_and_flag() {
+    use clap::Args;
+    let command = ade::settings::Settings::augment_args(clap::Command::new("ade"));
+    let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
+    let variables = arguments.iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect();
+    let flags = arguments.iter().map(|argument| format!("--{}", argument.get_long().unwrap())).collect();
+    assert_eq!(spans("operations/settings.md", "environment variable", 0), variables);
+    assert_eq!(spans("operations/settings.md", "environment variable", 1), flags);
+}

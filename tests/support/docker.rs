@@ -1,0 +1,91 @@
+//! What the tests ask of Docker directly, blocking.
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder,
+};
+use std::collections::HashMap;
+use tokio::runtime::Runtime;
+
+/// A connection to the same Docker Engine that `ade` uses.
+pub struct Docker {
+    runtime: Runtime,
+    client: bollard::Docker,
+}
+
+impl Docker {
+    /// Connects; panics when there is no Docker, since nothing here can be tested without.
+    pub fn connect() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            match std::env::var("DOCKER_HOST") {
+                Ok(host) if !host.is_empty() => bollard::Docker::connect_with_host(&host),
+                _ => bollard::Docker::connect_with_local_defaults(),
+            }
+        });
+        Self { runtime, client: client.expect("these tests need Docker") }
+    }
+
+    /// Containers of a job, running or not.
+    pub fn containers_of(&self, job_id: &str) -> Vec<ContainerSummary> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("dev.ade.job={job_id}")])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
+    }
+
+    /// A container as Docker knows it; `None` when there is none of that name or id.
+    pub fn inspect(&self, name: &str) -> Option<ContainerInspectResponse> {
+        self.runtime.block_on(self.client.inspect_container(name, None)).ok()
+    }
+
+    /// Whether a container runs.
+    pub fn is_running(&self, name: &str) -> bool {
+        self.inspect(name).and_then(|found| found.state).and_then(|state| state.running).unwrap_or(false)
+    }
+
+    /// Removes a container and its anonymous volumes, running or not.
+    pub fn remove(&self, name: &str) {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        self.runtime.block_on(self.client.remove_container(name, Some(options))).ok();
+    }
+
+    /// Creates a container with these labels that has run and ended. It gets nothing to do and no network.
+    pub fn create_ended(&self, name: &str, image: &str, labels: &[(&str, &str)]) {
+        let body = ContainerCreateBody {
+            image: Some(image.into()),
+            network_disabled: Some(true),
+            labels: Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        self.runtime.block_on(async {
+            self.client.create_container(Some(options), body).await.expect("Docker creates a container");
+            // Its stdin is closed, so the supervisor in it ends at once.
+            self.client.start_container(name, None::<StartContainerOptions>).await.expect("Docker starts a container");
+        });
+    }
+
+    /// The id of an image, if it is there.
+    pub fn image_id(&self, reference: &str) -> Option<String> {
+        self.runtime.block_on(self.client.inspect_image(reference)).ok()?.id
+    }
+
+    /// Makes `repository:tag` from `base` with a tar archive unpacked into `folder`; all else stays as in `base`.
+    pub fn extend_image(&self, base: &str, archive: Vec<u8>, folder: &str, repository: &str, tag: &str) {
+        let name = format!("ade-test-{}-{tag}", std::process::id());
+        self.runtime.block_on(async {
+            let body = ContainerCreateBody { image: Some(base.into()), network_disabled: Some(true), ..ContainerCreateBody::default() };
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
+            self.client.create_container(Some(options), body).await.expect("Docker creates a container");
+            let upload = UploadToContainerOptionsBuilder::default().path(folder).build();
+            let uploaded = self.client.upload_to_container(&name, Some(upload), bollard::body_full(archive.into())).await;
+            let options = CommitContainerOptionsBuilder::default().container(&name).repo(repository).tag(tag).build();
+            let committed = self.client.commit_container(options, bollard::models::ContainerConfig::default()).await;
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            self.client.remove_container(&name, Some(options)).await.ok();
+            uploaded.expect("Docker unpacks files into a container that was never started");
+            committed.expect("Docker makes an image of a container");
+        });
+    }
+}
