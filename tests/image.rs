@@ -3,18 +3,14 @@
 //! The registry route needs a registry: Debian's `docker-registry`, unpacked for the test, serves a stand-in for the official
 //! slim Python that is assembled from Debian packages. Everything is removed afterwards, also when a test fails.
 
-#![allow(
-    clippy::expect_used,
-    reason = "helpers of tests fail the test they help"
-)]
+#![allow(clippy::expect_used, reason = "helpers of tests fail the test they help")]
 
 use ade::image::{self, BuildOptions, ImageSpec, LABEL_CONTEXT, LABEL_ROUTE, LABEL_RUNNER, Route};
 use bollard::Docker;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, ListImagesOptionsBuilder, LogsOptionsBuilder,
-    PushImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
-    StartContainerOptions, WaitContainerOptions,
+    CreateContainerOptions, CreateImageOptions, ListImagesOptionsBuilder, LogsOptionsBuilder, PushImageOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions, WaitContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
@@ -35,10 +31,7 @@ where
 {
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async { work(docker()).await });
         });
     });
@@ -53,10 +46,7 @@ impl Throwaway {
     }
 
     fn spec(&self) -> ImageSpec {
-        ImageSpec {
-            tag: self.0.clone(),
-            ..ImageSpec::embedded()
-        }
+        ImageSpec { tag: self.0.clone(), ..ImageSpec::embedded() }
     }
 }
 
@@ -64,14 +54,7 @@ impl Drop for Throwaway {
     fn drop(&mut self) {
         let name = self.0.clone();
         finish(move |docker| async move {
-            docker
-                .remove_image(
-                    &name,
-                    Some(RemoveImageOptionsBuilder::default().force(true).build()),
-                    None,
-                )
-                .await
-                .ok();
+            docker.remove_image(&name, Some(RemoveImageOptionsBuilder::default().force(true).build()), None).await.ok();
         });
     }
 }
@@ -83,13 +66,7 @@ impl Drop for Container {
     fn drop(&mut self) {
         let id = self.0.clone();
         finish(move |docker| async move {
-            docker
-                .remove_container(
-                    &id,
-                    Some(RemoveContainerOptionsBuilder::default().force(true).build()),
-                )
-                .await
-                .ok();
+            docker.remove_container(&id, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.ok();
         });
     }
 }
@@ -101,40 +78,18 @@ async fn create(docker: &Docker, image: &str, command: &[&str]) -> Container {
         network_disabled: Some(true),
         ..ContainerCreateBody::default()
     };
-    Container(
-        docker
-            .create_container(None::<CreateContainerOptions>, body)
-            .await
-            .expect("a container")
-            .id,
-    )
+    Container(docker.create_container(None::<CreateContainerOptions>, body).await.expect("a container").id)
 }
 
 /// Runs a command in a container; panics with its output unless it succeeds.
 async fn run(docker: &Docker, image: &str, command: &[&str]) -> String {
     let container = create(docker, image, command).await;
-    docker
-        .start_container(&container.0, None::<StartContainerOptions>)
-        .await
-        .expect("starts");
-    let ended = docker
-        .wait_container(&container.0, None::<WaitContainerOptions>)
-        .next()
-        .await;
-    let logs = LogsOptionsBuilder::default()
-        .stdout(true)
-        .stderr(true)
-        .build();
-    let output: Vec<_> = docker
-        .logs(&container.0, Some(logs))
-        .try_collect()
-        .await
-        .expect("logs");
+    docker.start_container(&container.0, None::<StartContainerOptions>).await.expect("starts");
+    let ended = docker.wait_container(&container.0, None::<WaitContainerOptions>).next().await;
+    let logs = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+    let output: Vec<_> = docker.logs(&container.0, Some(logs)).try_collect().await.expect("logs");
     let output: String = output.iter().map(ToString::to_string).collect();
-    assert!(
-        matches!(ended, Some(Ok(_))),
-        "{command:?}: {ended:?}\n{output}"
-    );
+    assert!(matches!(ended, Some(Ok(_))), "{command:?}: {ended:?}\n{output}");
     output
 }
 
@@ -149,29 +104,17 @@ struct Entry {
 /// The file system of an image as a job would find it, by path without leading slash.
 async fn file_system(docker: &Docker, image: &str) -> BTreeMap<String, Entry> {
     let container = create(docker, image, &["python3"]).await;
-    let chunks: Vec<_> = docker
-        .export_container(&container.0)
-        .try_collect()
-        .await
-        .expect("an export");
+    let chunks: Vec<_> = docker.export_container(&container.0).try_collect().await.expect("an export");
     let bytes: Vec<u8> = chunks.concat();
     let mut archive = tar::Archive::new(bytes.as_slice());
     let entries = archive.entries().expect("a tar archive").map(|entry| {
         let entry = entry.expect("an entry");
         let header = entry.header();
-        let path = entry
-            .path()
-            .expect("a path")
-            .to_string_lossy()
-            .trim_end_matches('/')
-            .to_owned();
+        let path = entry.path().expect("a path").to_string_lossy().trim_end_matches('/').to_owned();
         let described = Entry {
             mode: header.mode().expect("a mode"),
             owner: (header.uid().expect("a uid"), header.gid().expect("a gid")),
-            link: entry
-                .link_name()
-                .expect("a link")
-                .map(|link| link.into_owned()),
+            link: entry.link_name().expect("a link").map(|link| link.into_owned()),
             kind: header.entry_type(),
         };
         (path, described)
@@ -181,10 +124,8 @@ async fn file_system(docker: &Docker, image: &str) -> BTreeMap<String, Entry> {
 
 /// What Docker itself puts into every container.
 fn is_dockers_own(path: &str) -> bool {
-    matches!(
-        path,
-        ".dockerenv" | "etc/hostname" | "etc/hosts" | "etc/resolv.conf" | "etc/mtab"
-    ) || path.starts_with("dev/")
+    matches!(path, ".dockerenv" | "etc/hostname" | "etc/hosts" | "etc/resolv.conf" | "etc/mtab")
+        || path.starts_with("dev/")
 }
 
 /// Every promise about the image that does not depend on the route.
@@ -195,36 +136,17 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
     env.sort();
     assert_eq!(
         env,
-        [
-            "HOME=/job/tmp",
-            "LANG=C.UTF-8",
-            "PATH=/usr/bin",
-            "PYTHONHASHSEED=0",
-            "TMPDIR=/job/tmp",
-            "TZ=UTC"
-        ]
+        ["HOME=/job/tmp", "LANG=C.UTF-8", "PATH=/usr/bin", "PYTHONHASHSEED=0", "TMPDIR=/job/tmp", "TZ=UTC"]
     );
     assert_eq!(
         config.cmd.unwrap_or_default(),
-        [
-            "/usr/bin/python3",
-            "-S",
-            "-s",
-            "-P",
-            "-B",
-            "-X",
-            "utf8",
-            "/opt/ade/boot.py"
-        ]
+        ["/usr/bin/python3", "-S", "-s", "-P", "-B", "-X", "utf8", "/opt/ade/boot.py"]
     );
     assert_eq!(config.entrypoint.unwrap_or_default(), Vec::<String>::new());
     assert_eq!(config.user.as_deref(), Some("65532:65532"));
     let labels = config.labels.unwrap_or_default();
     assert_eq!(labels.get(LABEL_ROUTE).map(String::as_str), Some(route));
-    assert_eq!(
-        labels.get(LABEL_CONTEXT),
-        Some(&ImageSpec::embedded().context_sha256)
-    );
+    assert_eq!(labels.get(LABEL_CONTEXT), Some(&ImageSpec::embedded().context_sha256));
     assert!(labels.contains_key(LABEL_RUNNER));
 
     let files = file_system(docker, image).await;
@@ -247,36 +169,21 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
     );
     for (path, entry) in files.iter().filter(|(path, _)| !is_dockers_own(path)) {
         let name = path.rsplit('/').next().unwrap_or_default();
-        let forbidden = [
-            "sh", "bash", "dash", "busybox", "perl", "apt", "apt-get", "dpkg", "pip", "pip3",
-            "env", "openssl",
-        ];
+        let forbidden =
+            ["sh", "bash", "dash", "busybox", "perl", "apt", "apt-get", "dpkg", "pip", "pip3", "env", "openssl"];
         assert!(
             !forbidden.contains(&name) || path.starts_with("usr/share/zoneinfo"),
             "{path} must not be in the image"
         );
-        assert!(
-            !path.contains("bin/") || name.starts_with("python3"),
-            "{path} is a program that nobody asked for"
-        );
+        assert!(!path.contains("bin/") || name.starts_with("python3"), "{path} is a program that nobody asked for");
         let left_out = ["test", "idlelib", "ensurepip", "tkinter", "lib2to3"];
-        assert!(
-            !left_out.contains(&name) || !path.contains("lib/python3"),
-            "{path} must not be in the image"
-        );
+        assert!(!left_out.contains(&name) || !path.contains("lib/python3"), "{path} must not be in the image");
         assert_eq!(entry.mode & 0o6000, 0, "{path} is setuid or setgid");
         assert_eq!(entry.owner, (0, 0), "{path} does not belong to root");
         if !entry.kind.is_symlink() {
             assert_eq!(entry.mode & 0o022, 0, "{path} is writable by others");
-            assert_eq!(
-                entry.mode & 0o004,
-                0o004,
-                "{path} is not readable by everyone"
-            );
-            assert!(
-                !entry.kind.is_dir() || entry.mode & 0o001 == 0o001,
-                "{path} cannot be entered by everyone"
-            );
+            assert_eq!(entry.mode & 0o004, 0o004, "{path} is not readable by everyone");
+            assert!(!entry.kind.is_dir() || entry.mode & 0o001 == 0o001, "{path} cannot be entered by everyone");
         }
     }
 
@@ -297,41 +204,22 @@ uncompiled = [name for name, module in sys.modules.items()
 assert not uncompiled, uncompiled
 print("fine")
 "#;
-    let said = run(
-        docker,
-        image,
-        &[
-            "python3", "-S", "-s", "-P", "-B", "-X", "utf8", "-c", program,
-        ],
-    )
-    .await;
+    let said = run(docker, image, &["python3", "-S", "-s", "-P", "-B", "-X", "utf8", "-c", program]).await;
     assert_eq!(said.trim(), "fine");
 }
 
 /// The digests of an image's layers: of the archives of its root file system.
 async fn layers(docker: &Docker, image: &str) -> Vec<String> {
-    docker
-        .inspect_image(image)
-        .await
-        .expect("the image")
-        .root_fs
-        .and_then(|fs| fs.layers)
-        .unwrap_or_default()
+    docker.inspect_image(image).await.expect("the image").root_fs.and_then(|fs| fs.layers).unwrap_or_default()
 }
 
 #[tokio::test]
 async fn the_debian_route_keeps_every_promise_and_is_reproducible_under_concurrency() {
     let docker = docker();
     let (first, second) = (Throwaway::new("debian-1"), Throwaway::new("debian-2"));
-    let asked = BuildOptions {
-        route: Route::Debian,
-        ..BuildOptions::default()
-    };
+    let asked = BuildOptions { route: Route::Debian, ..BuildOptions::default() };
     // A registry that does not answer: the automatic choice must fall back, and say why.
-    let automatic = BuildOptions {
-        base_image: Some("127.0.0.1:9/python:3.11".to_owned()),
-        ..BuildOptions::default()
-    };
+    let automatic = BuildOptions { base_image: Some("127.0.0.1:9/python:3.11".to_owned()), ..BuildOptions::default() };
     let mut said = Vec::new();
     let mut say = |line: &str| said.push(line.to_owned());
     let mut silent = |_: &str| {};
@@ -340,29 +228,11 @@ async fn the_debian_route_keeps_every_promise_and_is_reproducible_under_concurre
         image::build(&docker, &one_spec, &asked, &mut silent),
         image::build(&docker, &two_spec, &automatic, &mut say)
     );
-    let (one, two) = (
-        one.expect("the first build"),
-        two.expect("the second build"),
-    );
-    assert_eq!(
-        (one.route.as_deref(), two.route.as_deref()),
-        (Some("debian"), Some("debian"))
-    );
-    assert!(
-        said.iter()
-            .any(|line| line.contains("because no registry answers")),
-        "{said:#?}"
-    );
-    assert!(
-        one.size > 30_000_000 && one.size < 80_000_000,
-        "{} bytes",
-        one.size
-    );
-    assert_eq!(
-        layers(&docker, &first.0).await,
-        layers(&docker, &second.0).await,
-        "two builds differ"
-    );
+    let (one, two) = (one.expect("the first build"), two.expect("the second build"));
+    assert_eq!((one.route.as_deref(), two.route.as_deref()), (Some("debian"), Some("debian")));
+    assert!(said.iter().any(|line| line.contains("because no registry answers")), "{said:#?}");
+    assert!(one.size > 30_000_000 && one.size < 80_000_000, "{} bytes", one.size);
+    assert_eq!(layers(&docker, &first.0).await, layers(&docker, &second.0).await, "two builds differ");
     keeps_its_promises(&docker, &first.0, "debian").await;
 }
 
@@ -375,15 +245,9 @@ async fn a_build_that_fails_says_what_failed_and_the_way_out() {
         debian_mirror: Some("http://127.0.0.1:9/debian".to_owned()),
         ..BuildOptions::default()
     };
-    let error = image::build(&docker, &tag.spec(), &options, &mut |_| {})
-        .await
-        .expect_err("nothing listens there");
+    let error = image::build(&docker, &tag.spec(), &options, &mut |_| {}).await.expect_err("nothing listens there");
     assert_eq!(error.kind(), "image_build_failed");
-    assert!(
-        error.to_string().contains("127.0.0.1:9")
-            && error.to_string().contains("ADE_DEBIAN_MIRROR"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("127.0.0.1:9") && error.to_string().contains("ADE_DEBIAN_MIRROR"), "{error}");
     assert!(docker.inspect_image(&tag.0).await.is_err());
 
     let options = BuildOptions {
@@ -391,51 +255,22 @@ async fn a_build_that_fails_says_what_failed_and_the_way_out() {
         base_image: Some("127.0.0.1:9/python:3.11".to_owned()),
         ..BuildOptions::default()
     };
-    let error = image::build(&docker, &tag.spec(), &options, &mut |_| {})
-        .await
-        .expect_err("nothing listens there");
+    let error = image::build(&docker, &tag.spec(), &options, &mut |_| {}).await.expect_err("nothing listens there");
     assert_eq!(error.kind(), "image_build_failed");
-    assert!(
-        error
-            .to_string()
-            .contains("cannot pull 127.0.0.1:9/python:3.11"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot pull 127.0.0.1:9/python:3.11"), "{error}");
 }
 
 #[tokio::test]
 async fn a_named_image_is_used_only_when_it_is_there_and_one_of_ours() {
     let docker = docker();
-    assert_eq!(
-        image::find(&docker, Some("ade-runner-test-nowhere:1"))
-            .await
-            .expect("no error"),
-        None
-    );
-    let missing = image::ensure(
-        &docker,
-        Some("ade-runner-test-nowhere:1"),
-        &BuildOptions::default(),
-        &mut |_| {},
-    )
-    .await;
-    assert_eq!(
-        missing.expect_err("it is not there").kind(),
-        "image_missing"
-    );
+    assert_eq!(image::find(&docker, Some("ade-runner-test-nowhere:1")).await.expect("no error"), None);
+    let missing =
+        image::ensure(&docker, Some("ade-runner-test-nowhere:1"), &BuildOptions::default(), &mut |_| {}).await;
+    assert_eq!(missing.expect_err("it is not there").kind(), "image_missing");
 
     let foreign = Throwaway::new("foreign");
-    import(
-        &docker,
-        &foreign.0,
-        tar::Builder::new(Vec::new())
-            .into_inner()
-            .expect("an archive"),
-    )
-    .await;
-    let error = image::find(&docker, Some(&foreign.0))
-        .await
-        .expect_err("it has no label");
+    import(&docker, &foreign.0, tar::Builder::new(Vec::new()).into_inner().expect("an archive")).await;
+    let error = image::find(&docker, Some(&foreign.0)).await.expect_err("it has no label");
     assert_eq!(error.kind(), "image_invalid");
     assert!(error.to_string().contains(&foreign.0), "{error}");
 }
@@ -456,23 +291,17 @@ fn an_interrupted_build_leaves_neither_files_nor_processes() {
         .expect("starts");
     // Deep in the work: mmdebstrap has made its root inside our temporary directory.
     wait_for(Duration::from_secs(60), || {
-        left_in(temporary.path()).iter().any(|path| {
-            path.to_string_lossy().contains("mmdebstrap.")
-                && !path.to_string_lossy().contains("gpghome")
-        })
+        left_in(temporary.path())
+            .iter()
+            .any(|path| path.to_string_lossy().contains("mmdebstrap.") && !path.to_string_lossy().contains("gpghome"))
     });
-    Command::new("kill")
-        .args(["-INT", &build.id().to_string()])
-        .status()
-        .expect("kill");
+    Command::new("kill").args(["-INT", &build.id().to_string()]).status().expect("kill");
     let status = build.wait().expect("ends");
     assert!(!status.success());
     let name = temporary.path().to_string_lossy().into_owned();
     assert_eq!(processes_about(&name), Vec::<String>::new());
-    let left: Vec<_> = left_in(temporary.path())
-        .into_iter()
-        .filter(|path| path.extension().is_none_or(|e| e != "lock"))
-        .collect();
+    let left: Vec<_> =
+        left_in(temporary.path()).into_iter().filter(|path| path.extension().is_none_or(|e| e != "lock")).collect();
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
@@ -495,10 +324,7 @@ fn left_in(directory: &Path) -> Vec<PathBuf> {
 fn processes_about(text: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    lines
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(text))
-        .collect()
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
 }
 
 fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) {
@@ -518,14 +344,8 @@ async fn import(docker: &Docker, name: &str, archive: Vec<u8>) {
         changes: vec!["ENV PATH=/usr/local/bin:/usr/bin:/bin".to_owned()],
         ..CreateImageOptions::default()
     };
-    let done: Result<Vec<_>, _> = docker
-        .create_image(
-            Some(options),
-            Some(bollard::body_full(archive.into())),
-            None,
-        )
-        .try_collect()
-        .await;
+    let done: Result<Vec<_>, _> =
+        docker.create_image(Some(options), Some(bollard::body_full(archive.into())), None).try_collect().await;
     done.expect("an import");
 }
 
@@ -548,10 +368,7 @@ impl Registry {
             .output()
             .map_err(|error| error.to_string())?;
         if !unpacked.status.success() {
-            return Err(format!(
-                "no Debian package docker-registry: {}",
-                String::from_utf8_lossy(&unpacked.stderr)
-            ));
+            return Err(format!("no Debian package docker-registry: {}", String::from_utf8_lossy(&unpacked.stderr)));
         }
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
@@ -561,8 +378,7 @@ impl Registry {
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/store}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
             files.path().display()
         );
-        std::fs::write(files.path().join("config.yml"), configuration)
-            .map_err(|error| error.to_string())?;
+        std::fs::write(files.path().join("config.yml"), configuration).map_err(|error| error.to_string())?;
         let process = Command::new(files.path().join("usr/bin/docker-registry"))
             .arg("serve")
             .arg(files.path().join("config.yml"))
@@ -570,14 +386,8 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| error.to_string())?;
-        let registry = Self {
-            port,
-            process,
-            _files: files,
-        };
-        wait_for(Duration::from_secs(10), || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        let registry = Self { port, process, _files: files };
+        wait_for(Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Ok(registry)
     }
 }
@@ -592,24 +402,11 @@ impl Drop for Registry {
 /// A Debian with Python, pip and a shell: what the Dockerfile expects of its base.
 fn stand_in_base() -> Result<Vec<u8>, String> {
     let output = Command::new("mmdebstrap")
-        .args([
-            "--quiet",
-            "--variant=minbase",
-            "--aptopt=APT::Install-Recommends \"false\"",
-            "--format=tar",
-        ])
-        .args([
-            "--include=python3,python3-pip,ca-certificates,tzdata",
-            "bookworm",
-            "-",
-        ])
+        .args(["--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "--format=tar"])
+        .args(["--include=python3,python3-pip,ca-certificates,tzdata", "bookworm", "-"])
         .output()
         .map_err(|error| format!("no mmdebstrap: {error}"))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+    if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 #[tokio::test]
@@ -623,41 +420,24 @@ async fn the_registry_route_keeps_the_same_promises() {
             return;
         }
     };
-    let name = Throwaway(format!(
-        "127.0.0.1:{}/python:3.11-slim-bookworm",
-        registry.port
-    ));
+    let name = Throwaway(format!("127.0.0.1:{}/python:3.11-slim-bookworm", registry.port));
     import(&docker, &name.0, base).await;
     let (repository, tag) = name.0.rsplit_once(':').expect("a tag");
     let pushed: Result<Vec<_>, _> = docker
-        .push_image(
-            repository,
-            Some(PushImageOptionsBuilder::default().tag(tag).build()),
-            None,
-        )
+        .push_image(repository, Some(PushImageOptionsBuilder::default().tag(tag).build()), None)
         .try_collect()
         .await;
     pushed.expect("a push");
     docker
-        .remove_image(
-            &name.0,
-            Some(RemoveImageOptionsBuilder::default().force(true).build()),
-            None,
-        )
+        .remove_image(&name.0, Some(RemoveImageOptionsBuilder::default().force(true).build()), None)
         .await
         .expect("removed here");
 
     let image = Throwaway::new("registry");
-    let options = BuildOptions {
-        base_image: Some(name.0.clone()),
-        ..BuildOptions::default()
-    };
+    let options = BuildOptions { base_image: Some(name.0.clone()), ..BuildOptions::default() };
     let mut said = Vec::new();
-    let info = image::build(&docker, &image.spec(), &options, &mut |line| {
-        said.push(line.to_owned())
-    })
-    .await
-    .expect("a build");
+    let info =
+        image::build(&docker, &image.spec(), &options, &mut |line| said.push(line.to_owned())).await.expect("a build");
     assert_eq!(info.route.as_deref(), Some("registry"), "{said:#?}");
     keeps_its_promises(&docker, &image.0, "registry").await;
 
@@ -665,16 +445,6 @@ async fn the_registry_route_keeps_the_same_promises() {
         ("dangling".to_owned(), vec!["true".to_owned()]),
         ("label".to_owned(), vec!["dev.ade.image.stage".to_owned()]),
     ]);
-    let list = ListImagesOptionsBuilder::default()
-        .all(true)
-        .filters(&left)
-        .build();
-    assert!(
-        docker
-            .list_images(Some(list))
-            .await
-            .expect("a list")
-            .is_empty(),
-        "the build stage was left behind"
-    );
+    let list = ListImagesOptionsBuilder::default().all(true).filters(&left).build();
+    assert!(docker.list_images(Some(list)).await.expect("a list").is_empty(), "the build stage was left behind");
 }

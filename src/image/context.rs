@@ -13,22 +13,14 @@ static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/images/runner");
 pub fn files() -> Vec<(String, &'static [u8])> {
     fn walk(directory: &'static Dir<'static>, found: &mut Vec<(String, &'static [u8])>) {
         for entry in directory.entries() {
-            let name = entry
-                .path()
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = entry.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.is_empty() || name.starts_with('.') || matches!(name, "tests" | "__pycache__") {
                 continue;
             }
             match entry {
                 DirEntry::Dir(directory) => walk(directory, found),
                 DirEntry::File(file) => {
-                    let path: Vec<&str> = file
-                        .path()
-                        .iter()
-                        .filter_map(|part| part.to_str())
-                        .collect();
+                    let path: Vec<&str> = file.path().iter().filter_map(|part| part.to_str()).collect();
                     found.push((path.join("/"), file.contents()));
                 }
             }
@@ -49,29 +41,20 @@ pub fn sha256() -> String {
         hash.update((content.len() as u64).to_be_bytes());
         hash.update(content);
     }
-    hash.finalize()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn text(path: &str) -> &'static str {
-    EMBEDDED
-        .get_file(path)
-        .and_then(|file| file.contents_utf8())
-        .unwrap_or_default()
+    EMBEDDED.get_file(path).and_then(|file| file.contents_utf8()).unwrap_or_default()
 }
 
 /// The registry image that the Dockerfile builds from unless told otherwise.
 pub fn base_image() -> String {
     let prefix = "ARG BASE_IMAGE=";
-    text("Dockerfile")
-        .lines()
-        .find_map(|line| line.strip_prefix(prefix))
-        .unwrap_or_default()
-        .to_owned()
+    text("Dockerfile").lines().find_map(|line| line.strip_prefix(prefix)).unwrap_or_default().to_owned()
 }
 
 /// The runner's version, `RUNNER_VERSION` in its package.
@@ -89,10 +72,7 @@ pub fn runner_version() -> String {
 /// the image's environment, user and command from here, so they cannot drift apart.
 pub fn configuration() -> Vec<String> {
     let lines: Vec<&str> = text("Dockerfile").lines().collect();
-    let last = lines
-        .iter()
-        .rposition(|line| line.starts_with("FROM "))
-        .unwrap_or_default();
+    let last = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap_or_default();
     let instructions = ["ENV ", "USER ", "CMD ", "WORKDIR "];
     lines[last..]
         .iter()
@@ -123,64 +103,34 @@ mod tests {
     #[test]
     fn the_context_holds_what_both_routes_need_and_no_tests() {
         let names: Vec<String> = files().into_iter().map(|(name, _)| name).collect();
-        for name in [
-            "Dockerfile",
-            "assemble.py",
-            "boot.py",
-            "bootstrap.sh",
-            "requirements.lock",
-            "ade_runner/__init__.py",
-        ] {
-            assert!(
-                names.iter().any(|found| found == name),
-                "{name} is missing from {names:?}"
-            );
+        for name in
+            ["Dockerfile", "assemble.py", "boot.py", "bootstrap.sh", "requirements.lock", "ade_runner/__init__.py"]
+        {
+            assert!(names.iter().any(|found| found == name), "{name} is missing from {names:?}");
         }
-        assert!(
-            !names
-                .iter()
-                .any(|name| name.contains("tests/") || name.contains("__pycache__")),
-            "{names:?}"
-        );
+        assert!(!names.iter().any(|name| name.contains("tests/") || name.contains("__pycache__")), "{names:?}");
     }
 
     #[test]
     fn the_base_image_is_pinned_by_digest() {
         let base = base_image();
-        let digest = base
-            .split_once("@sha256:")
-            .map(|(_, digest)| digest)
-            .expect("a digest");
-        assert!(
-            digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
-            "{base}"
-        );
+        let digest = base.split_once("@sha256:").map(|(_, digest)| digest).expect("a digest");
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{base}");
     }
 
     #[test]
     fn the_configuration_of_the_last_stage_is_complete() {
         let configuration = configuration();
-        assert_eq!(
-            configuration
-                .iter()
-                .filter(|line| line.starts_with("ENV "))
-                .count(),
-            6
-        );
+        assert_eq!(configuration.iter().filter(|line| line.starts_with("ENV ")).count(), 6);
         assert!(configuration.iter().any(|line| line == "USER 65532:65532"));
-        assert!(
-            configuration
-                .iter()
-                .any(|line| line.starts_with("CMD [\"/usr/bin/python3\"") && line.ends_with(']'))
-        );
+        assert!(configuration.iter().any(|line| line.starts_with("CMD [\"/usr/bin/python3\"") && line.ends_with(']')));
     }
 
     #[test]
     fn the_runner_version_is_read_from_the_runner() {
         let version = runner_version();
         assert!(
-            version.split('.').count() == 3
-                && version.starts_with(|first: char| first.is_ascii_digit()),
+            version.split('.').count() == 3 && version.starts_with(|first: char| first.is_ascii_digit()),
             "{version}"
         );
     }

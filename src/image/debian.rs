@@ -25,16 +25,10 @@ pub async fn build(
         .await?
         .map_err(|output| script::failed(Route::Debian, output))?;
 
-    let file = File::open(&archive)
-        .await
-        .map_err(ImageError::host("reading the root file system"))?;
+    let file = File::open(&archive).await.map_err(ImageError::host("reading the root file system"))?;
     let (repository, tag) = spec.tag.rsplit_once(':').unwrap_or((&spec.tag, "latest"));
     let mut changes = context::configuration();
-    changes.extend(
-        labels(spec, Route::Debian)
-            .into_iter()
-            .map(|(name, value)| format!("LABEL {name}={value}")),
-    );
+    changes.extend(labels(spec, Route::Debian).into_iter().map(|(name, value)| format!("LABEL {name}={value}")));
     changes.sort();
     let import = CreateImageOptions {
         from_src: Some("-".to_owned()),
@@ -45,11 +39,7 @@ pub async fn build(
         ..CreateImageOptions::default()
     };
     let done = docker
-        .create_image(
-            Some(import),
-            Some(bollard::body_try_stream(chunks(file))),
-            None,
-        )
+        .create_image(Some(import), Some(bollard::body_try_stream(chunks(file))), None)
         .try_collect::<Vec<_>>()
         .await;
     done.map(drop).map_err(|error| match error {
@@ -67,10 +57,7 @@ pub async fn build(
 fn chunks(file: File) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     stream::try_unfold(file, |mut file| async move {
         let mut chunk = Vec::with_capacity(CHUNK);
-        let read = (&mut file)
-            .take(CHUNK as u64)
-            .read_to_end(&mut chunk)
-            .await?;
+        let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await?;
         Ok((read > 0).then(|| (Bytes::from(chunk), file)))
     })
 }

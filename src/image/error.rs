@@ -98,10 +98,7 @@ mod tests {
             output: output.to_owned(),
             hint: "mend it",
         };
-        assert_eq!(
-            error("").to_string(),
-            "building the image (debian route): it broke; mend it"
-        );
+        assert_eq!(error("").to_string(), "building the image (debian route): it broke; mend it");
         assert_eq!(
             error("one\ntwo").to_string(),
             "building the image (debian route): it broke:\n  | one\n  | two\n  mend it"

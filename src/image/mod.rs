@@ -84,10 +84,7 @@ impl ImageSpec {
     #[must_use]
     pub fn embedded() -> Self {
         let context_sha256 = context::sha256();
-        Self {
-            tag: format!("ade-runner:{}", &context_sha256[..12]),
-            context_sha256,
-        }
+        Self { tag: format!("ade-runner:{}", &context_sha256[..12]), context_sha256 }
     }
 }
 
@@ -113,10 +110,7 @@ pub struct ImageInfo {
 /// # Errors
 /// `engine_unavailable`; `image_invalid` when the image of that name was not built by `ade`, or, for the embedded one, not from
 /// the same context.
-pub async fn find(
-    docker: &Docker,
-    reference: Option<&str>,
-) -> Result<Option<ImageInfo>, ImageError> {
+pub async fn find(docker: &Docker, reference: Option<&str>) -> Result<Option<ImageInfo>, ImageError> {
     let Some(reference) = reference else {
         return find_spec(docker, &ImageSpec::embedded()).await;
     };
@@ -160,9 +154,7 @@ pub async fn ensure(
         return Ok(info);
     }
     match reference {
-        Some(reference) => Err(ImageError::Missing {
-            reference: reference.to_owned(),
-        }),
+        Some(reference) => Err(ImageError::Missing { reference: reference.to_owned() }),
         None => build_unless(docker, &ImageSpec::embedded(), options, say, true).await,
     }
 }
@@ -194,19 +186,15 @@ async fn build_unless(
     if found_suffices && let Some(info) = find_spec(docker, spec).await? {
         return Ok(info);
     }
-    tokio::time::timeout(BUILD_TIMEOUT, build_by_route(docker, spec, options, say))
-        .await
-        .map_err(|_| ImageError::Failed {
+    tokio::time::timeout(BUILD_TIMEOUT, build_by_route(docker, spec, options, say)).await.map_err(|_| {
+        ImageError::Failed {
             route: options.route,
             what: format!("not done after {} minutes", BUILD_TIMEOUT.as_secs() / 60),
             output: String::new(),
             hint: "use a nearer mirror or index (ADE_DEBIAN_MIRROR, ADE_INDEX_URL, ADE_BASE_IMAGE)",
-        })??;
-    find_spec(docker, spec)
-        .await?
-        .ok_or_else(|| ImageError::Missing {
-            reference: spec.tag.clone(),
-        })
+        }
+    })??;
+    find_spec(docker, spec).await?.ok_or_else(|| ImageError::Missing { reference: spec.tag.clone() })
 }
 
 async fn build_by_route(
@@ -215,10 +203,7 @@ async fn build_by_route(
     options: &BuildOptions,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), ImageError> {
-    let base = options
-        .base_image
-        .clone()
-        .unwrap_or_else(context::base_image);
+    let base = options.base_image.clone().unwrap_or_else(context::base_image);
     match options.route {
         Route::Debian => {
             say("image: building it from Debian packages, as asked; this takes about 15 seconds");
@@ -253,24 +238,13 @@ async fn build_by_route(
 async fn inspect(docker: &Docker, reference: &str) -> Result<Option<ImageInfo>, ImageError> {
     let found = match docker.inspect_image(reference).await {
         Ok(found) => found,
-        Err(DockerError::DockerResponseServerError {
-            status_code: 404, ..
-        }) => return Ok(None),
-        Err(DockerError::DockerResponseServerError {
-            status_code: 400,
-            message,
-        }) => {
-            return Err(ImageError::Invalid {
-                reference: reference.to_owned(),
-                why: message,
-            });
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+        Err(DockerError::DockerResponseServerError { status_code: 400, message }) => {
+            return Err(ImageError::Invalid { reference: reference.to_owned(), why: message });
         }
         Err(error) => return Err(ImageError::Engine(error)),
     };
-    let labels = found
-        .config
-        .and_then(|config| config.labels)
-        .unwrap_or_default();
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
     Ok(Some(ImageInfo {
         tag: reference.to_owned(),
         id: found.id.unwrap_or_default(),

@@ -24,14 +24,8 @@ pub async fn pull(docker: &Docker, base: &str) -> Result<(), String> {
         return Ok(());
     }
     let from_image = Some(with_tag(base));
-    let mut progress = docker.create_image(
-        Some(CreateImageOptions {
-            from_image,
-            ..CreateImageOptions::default()
-        }),
-        None,
-        None,
-    );
+    let mut progress =
+        docker.create_image(Some(CreateImageOptions { from_image, ..CreateImageOptions::default() }), None, None);
     loop {
         match tokio::time::timeout(SILENCE, progress.next()).await {
             Ok(None) => return Ok(()),
@@ -49,19 +43,12 @@ pub async fn pull(docker: &Docker, base: &str) -> Result<(), String> {
 /// Docker pulls *all* tags of a reference that has neither tag nor digest.
 fn with_tag(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
-    if name.contains([':', '@']) {
-        reference.to_owned()
-    } else {
-        format!("{reference}:latest")
-    }
+    if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
 }
 
 fn one_line(text: &str) -> String {
     let mut tail = Tail::default();
-    text.lines()
-        .last()
-        .into_iter()
-        .for_each(|line| tail.push(line));
+    text.lines().last().into_iter().for_each(|line| tail.push(line));
     tail.text()
 }
 
@@ -79,23 +66,12 @@ pub async fn build(
     let wheels = work.path().join("wheels");
     let architecture = docker.version().await.map_err(ImageError::Engine)?.arch;
     let arguments = [OsStr::new("--wheels"), wheels.as_os_str()];
-    if script::run(
-        work.path(),
-        &arguments,
-        architecture.as_deref(),
-        options,
-        &mut |_| {},
-    )
-    .await?
-    .is_err()
-    {
-        say(
-            "image: this host cannot fetch the pinned wheels (is pip installed?); leaving that to the build",
-        );
+    if script::run(work.path(), &arguments, architecture.as_deref(), options, &mut |_| {}).await?.is_err() {
+        say("image: this host cannot fetch the pinned wheels (is pip installed?); leaving that to the build");
         std::fs::remove_dir_all(&wheels).ok();
     }
-    let archive = archive(&wheels, options.ca_bundle.as_deref())
-        .map_err(ImageError::host("packing the build context"))?;
+    let archive =
+        archive(&wheels, options.ca_bundle.as_deref()).map_err(ImageError::host("packing the build context"))?;
 
     let mut arguments = HashMap::from([("BASE_IMAGE".to_owned(), base.to_owned())]);
     arguments.extend(options.index_url.clone().map(|url| ("INDEX_URL".to_owned(), url)));
@@ -116,11 +92,7 @@ pub async fn build(
     result
 }
 
-async fn follow(
-    docker: &Docker,
-    request: BuildImageOptions,
-    archive: Bytes,
-) -> Result<(), ImageError> {
+async fn follow(docker: &Docker, request: BuildImageOptions, archive: Bytes) -> Result<(), ImageError> {
     let failed = |tail: &Tail| ImageError::Failed {
         route: Route::Registry,
         what: "docker build failed".to_owned(),
@@ -135,9 +107,7 @@ async fn follow(
                 info.stream
                     .iter()
                     .flat_map(|text| text.lines())
-                    .filter(|line| {
-                        !line.starts_with(" --->") && !line.starts_with("Removing intermediate")
-                    })
+                    .filter(|line| !line.starts_with(" --->") && !line.starts_with("Removing intermediate"))
                     .for_each(|line| tail.push(line));
                 if let Some(error) = info.error_detail {
                     tail.push(&error.message.unwrap_or_default());
@@ -164,14 +134,7 @@ async fn remove_stages(docker: &Docker) {
         ("dangling".to_owned(), vec!["true".to_owned()]),
         ("label".to_owned(), vec![LABEL_STAGE.to_owned()]),
     ]);
-    docker
-        .prune_images(Some(
-            PruneImagesOptionsBuilder::default()
-                .filters(&filters)
-                .build(),
-        ))
-        .await
-        .ok();
+    docker.prune_images(Some(PruneImagesOptionsBuilder::default().filters(&filters).build())).await.ok();
 }
 
 /// The context as a tar archive, with the wheels and the authorities when there are any. Small: two or three megabytes.
@@ -190,10 +153,7 @@ fn archive(wheels: &Path, ca_bundle: Option<&Path>) -> io::Result<Bytes> {
     if wheels.is_dir() {
         for entry in std::fs::read_dir(wheels)? {
             let entry = entry?;
-            add(
-                &format!("wheels/{}", entry.file_name().to_string_lossy()),
-                &std::fs::read(entry.path())?,
-            )?;
+            add(&format!("wheels/{}", entry.file_name().to_string_lossy()), &std::fs::read(entry.path())?)?;
         }
     }
     if let Some(bundle) = ca_bundle {
@@ -209,10 +169,7 @@ mod tests {
     #[test]
     fn a_bare_name_is_pulled_as_one_tag_only() {
         assert_eq!(with_tag("mirror:5000/python"), "mirror:5000/python:latest");
-        assert_eq!(
-            with_tag("mirror:5000/python:3.11"),
-            "mirror:5000/python:3.11"
-        );
+        assert_eq!(with_tag("mirror:5000/python:3.11"), "mirror:5000/python:3.11");
         assert_eq!(with_tag("python@sha256:00"), "python@sha256:00");
     }
 }

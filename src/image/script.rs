@@ -48,11 +48,7 @@ impl Tail {
 
     /// The lines kept, joined.
     pub fn text(&self) -> String {
-        self.0
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.0.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -61,10 +57,7 @@ pub fn work_directory() -> Result<TempDir, ImageError> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755));
-    builder
-        .prefix("ade-image-")
-        .tempdir()
-        .map_err(ImageError::host("creating a temporary directory"))
+    builder.prefix("ade-image-").tempdir().map_err(ImageError::host("creating a temporary directory"))
 }
 
 /// Runs bootstrap.sh from a copy of the context in `work`, telling its own lines to `say`. The outer `Result` is what the host
@@ -82,10 +75,7 @@ pub async fn run(
         .map_err(ImageError::host("writing the build context"))?;
 
     let mut command = Command::new("sh");
-    command
-        .arg(directory.join("bootstrap.sh"))
-        .args(arguments)
-        .env("TMPDIR", work);
+    command.arg(directory.join("bootstrap.sh")).args(arguments).env("TMPDIR", work);
     if let Some(architecture) = architecture {
         command.env("ADE_ARCHITECTURE", architecture);
     }
@@ -104,10 +94,7 @@ pub async fn run(
     if let Some(bundle) = &options.ca_bundle {
         command.env("ADE_CA_BUNDLE", bundle);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Its own process group, so that all of it can be told to stop.
     #[cfg(unix)]
     command.process_group(0);
@@ -128,11 +115,7 @@ pub async fn run(
             return Err(ImageError::Cancelled);
         }
     };
-    Ok(if status.success() {
-        Ok(())
-    } else {
-        Err(tail.text())
-    })
+    Ok(if status.success() { Ok(()) } else { Err(tail.text()) })
 }
 
 /// Reads lines until the end. A line without end is cut, never collected.
@@ -142,11 +125,7 @@ async fn follow(stream: impl AsyncRead + Unpin, tail: &mut Tail, say: &mut dyn F
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut reader)
-            .take(READ_BYTES)
-            .read_until(b'\n', &mut line)
-            .await
-        {
+        match (&mut reader).take(READ_BYTES).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line);
