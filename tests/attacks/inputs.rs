@@ -45,6 +45,7 @@ fn a04_a_package_with_names_that_lead_elsewhere_or_collide_is_refused() {
         let entries: Vec<Entry> = names.iter().map(|name| Entry::file(name, "evil")).collect();
         let run = run_file("package.zip", &package_of(&entries), &[]);
         let shown = names.iter().map(|name| String::from_utf8_lossy(name)).collect::<Vec<_>>();
+        assert_eq!(run.status(), "failed", "{shown:?}");
         assert!(matches!(run.kind(), "package_invalid" | "package_too_large"), "{shown:?}: {}", run.stdout);
         assert_eq!((run.code, run.job_id()), (Some(2), None), "{shown:?}: nothing was started");
         assert!(!run.out.exists(), "{shown:?}: nothing was written");
@@ -132,8 +133,8 @@ const SHEET: &str = r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.ope
 
 #[test]
 fn a07_a_workbook_that_unpacks_to_gigabytes_is_refused_in_bounded_time_and_memory() {
-    let bomb = workbook(SHEET, &vec![b' '; 1 << 20], 1500);
-    assert!(bomb.len() < 8 << 20, "{} bytes", bomb.len());
+    let bomb = workbook(SHEET, &vec![b' '; 1 << 20], 300);
+    assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
     let run = run(&Package::new(), &[Upload::new("bomb.xlsx", bomb)], &["--timeout-ms", "60000", "--memory-mb", "256"]);
     run.assert_failed("input_zip_bomb", &["bomb.xlsx"]);
     assert!(run.elapsed < Duration::from_secs(60), "{:?}", run.elapsed);
@@ -179,7 +180,7 @@ fn a07_a_sparse_input_is_refused_by_its_length_before_it_is_read() {
 
 #[test]
 fn a09_an_input_that_changes_after_it_was_hashed_never_runs_as_something_else() {
-    let original = "Name\n".to_owned() + &"aaaaaaaaaaaaaaa\n".repeat(500_000);
+    let original = "Name\n".to_owned() + &"aaaaaaaaaaaaaaa\n".repeat(60_000);
     let package = Package::attacking(
         "import hashlib\nsay('sha256', hashlib.sha256(open('/job/in/0001', 'rb').read()).hexdigest())",
     );
@@ -193,7 +194,7 @@ fn a09_an_input_that_changes_after_it_was_hashed_never_runs_as_something_else() 
             let mut turn = 0_u8;
             while !stop.load(std::sync::atomic::Ordering::SeqCst) {
                 turn = turn.wrapping_add(1);
-                file.write_all_at(&[b'a' + turn % 26; 4], 4_000_000).unwrap();
+                file.write_all_at(&[b'a' + turn % 26; 4], 800_000).unwrap();
             }
         });
         let run = running.wait_unchecked();

@@ -78,7 +78,7 @@ pub fn deflated(entries: &[(&str, &[u8], usize)]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Deflated)
-        .compression_level(Some(1));
+        .compression_level(Some(9));
     for (name, piece, times) in entries {
         zip.start_file(*name, options).unwrap();
         for _ in 0..*times {
@@ -97,7 +97,7 @@ pub fn workbook(sheet: &str, piece: &[u8], times: usize) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Deflated)
-        .compression_level(Some(1));
+        .compression_level(Some(9));
     for (name, content) in [
         ("[Content_Types].xml", TYPES),
         ("_rels/.rels", RELS),
