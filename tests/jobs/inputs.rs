@@ -224,7 +224,10 @@ fn contents_decide_and_endings_do_not() {
     let text = run(&Package::new(), &[Upload::new("table.xlsx", "Name\tCity\nAda\tLondon\n")], &[]);
     text.assert_succeeded();
     let input = &artifact(&text)["inputs"][0];
-    assert_eq!((&input["format"], &input["delimiter"], &input["encoding"]), (&"tsv".into(), &"\t".into(), &"utf-8".into()));
+    assert_eq!(
+        (&input["format"], &input["delimiter"], &input["encoding"]),
+        (&"tsv".into(), &"\t".into(), &"utf-8".into())
+    );
     assert_eq!(workbook::read(&text).column("Name"), ["Ada"]);
 }
 
@@ -238,7 +241,10 @@ fn older_and_open_formats_give_the_same_rows() {
         assert_eq!(artifact(&run)["sheets"][1]["visibility"], "hidden", "{name}");
         let sheet = workbook::read(&run);
         assert!(sheet.rows.len() > 1, "{name}: {} rows", sheet.rows.len());
-        outputs.push((sheet.headers.clone(), sheet.rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>()).collect::<Vec<_>>()));
+        outputs.push((
+            sheet.headers.clone(),
+            sheet.rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>()).collect::<Vec<_>>(),
+        ));
     }
     assert_eq!(outputs[0], outputs[1]);
 }
