@@ -12,3 +12,4 @@ pub mod job;
 pub mod packages;
 pub mod sandbox;
 pub mod settings;
+mod text;

@@ -3,8 +3,8 @@
 use super::style::{DIM, WARN, paint, seconds, thousands};
 use crate::events::{Event, Level};
 use crate::job::Observer;
-use crate::sandbox::outcome::plain;
 use crate::sandbox::protocol::Progress;
+use crate::text::plain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

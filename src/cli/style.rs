@@ -36,7 +36,7 @@ pub fn failure(failure: &Failure) {
 /// Prints diagnostics to stderr, one or two lines each.
 pub fn diagnostics(diagnostics: &[Value]) {
     for diagnostic in diagnostics {
-        let text = |key: &str| crate::sandbox::outcome::plain(diagnostic[key].as_str().unwrap_or_default(), 1000);
+        let text = |key: &str| crate::text::plain(diagnostic[key].as_str().unwrap_or_default(), 1000);
         let level = text("level");
         let style = match level.as_str() {
             "error" => BAD,

@@ -3,7 +3,7 @@
 use super::style::{BAD, DIM, GOOD, STRONG, WARN, bytes, paint, seconds, thousands};
 use crate::job::{JobReport, Prepared};
 use crate::sandbox::Outcome;
-use crate::sandbox::outcome::plain;
+use crate::text::plain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! A container may say what happened; only the engine says when, in which order and of which job. The catalogue is
 //! `docs/developers/events.md`; a test compares it with [`EVENTS`].
 
-use crate::sandbox::outcome::plain;
+use crate::text::plain;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::{self, Write};

@@ -9,9 +9,9 @@ use zip::CompressionMethod;
 use zip::ZipArchive;
 
 use super::caps::PackageCaps;
+use super::collector::{Collector, too_many_entries};
 use super::entry::{left_out, safe_path, unsafe_entry, within_caps};
 use super::error::PackageError;
-use super::package::{Collector, too_many_entries};
 use super::text::{quoted, shown};
 
 /// How many more central headers than the cap on entries the raw bytes of a zip may seem to hold. A zip that is stored

@@ -1,5 +1,8 @@
 //! What a package may take from the host, and what its manifest may ask of a job.
 
+/// Largest `manifest.json`, in bytes.
+pub(super) const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
+
 /// Bounds on a package as it is read. Past any of them [`Package::open`](super::Package::open) fails; nothing is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageCaps {

@@ -111,15 +111,8 @@ pub enum PackageError {
 impl PackageError {
     /// Every code that [`code`](Self::code) can give, in the order of the docs.
     pub const CODES: [&'static str; 10] = [
-        "package_not_found",
-        "package_unreadable",
-        "package_not_a_zip",
-        "package_zip_corrupt",
-        "package_no_manifest",
-        "package_too_large",
-        "package_zip_bomb",
-        "package_entry_unsafe",
-        "package_entry_conflict",
+        "package_not_found", "package_unreadable", "package_not_a_zip", "package_zip_corrupt", "package_no_manifest",
+        "package_too_large", "package_zip_bomb", "package_entry_unsafe", "package_entry_conflict",
         "package_entry_unsupported",
     ];
 

@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::caps::PackageCaps;
+use super::collector::{Collector, too_many_entries};
 use super::entry::{left_out, safe_path, unsafe_entry, within_caps};
 use super::error::PackageError;
-use super::package::{Collector, too_many_entries};
 
 /// Collects the files under `root`. Links are never followed, and special files never opened.
 pub(super) fn read(root: &Path, caps: &PackageCaps) -> Result<Collector, PackageError> {

@@ -10,6 +10,7 @@
 mod archive;
 mod canonical;
 mod caps;
+mod collector;
 mod diagnostic;
 mod entry;
 mod error;

@@ -732,17 +732,8 @@ mod tests {
             assert!(is_script_path(path, "hooks", true), "{path}");
         }
         for path in [
-            "hooks/../a.py",
-            "hooks/.a.py",
-            "hooks/a.txt",
-            "hooks/",
-            "hooks//a.py",
-            "/hooks/a.py",
-            "hooksa.py",
-            "columns/a.py",
-            "hooks\\a.py",
-            "hooks/.py",
-            "hooks/a\n.py",
+            "hooks/../a.py", "hooks/.a.py", "hooks/a.txt", "hooks/", "hooks//a.py", "/hooks/a.py", "hooksa.py",
+            "columns/a.py", "hooks\\a.py", "hooks/.py", "hooks/a\n.py",
         ] {
             assert!(!is_script_path(path, "hooks", true), "{path}");
         }

@@ -2,16 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::caps::Caps;
+use super::caps::{Caps, MAX_MANIFEST_BYTES};
 use super::diagnostic::{Code, Counts, Diagnostic, Diagnostics};
 use super::json::{self, Fault, MAX_DEPTH};
 use super::manifest::Manifest;
 use super::package::{MANIFEST, Package};
 use super::parse::{self, ScriptRef, meant_or};
 use super::text::shown;
-
-/// Largest `manifest.json`, in bytes.
-pub(super) const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
 
 /// The outcome of [`validate`].
 #[derive(Debug, Clone)]

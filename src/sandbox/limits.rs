@@ -121,12 +121,7 @@ impl Limits {
         let timeout_ms =
             within("timeout_ms", asked.timeout_ms, cap_ms, MIN_TIMEOUT_MS, cap_ms, "ADE_JOB_TIMEOUT_SECONDS")?;
         let memory_mb = within(
-            "memory_mb",
-            asked.memory_mb,
-            DEFAULT_MEMORY_MB,
-            MIN_MEMORY_MB,
-            caps.memory_mb,
-            "ADE_WORKER_MEM_MB",
+            "memory_mb", asked.memory_mb, DEFAULT_MEMORY_MB, MIN_MEMORY_MB, caps.memory_mb, "ADE_WORKER_MEM_MB",
         )?;
         let scratch_mb = memory_mb / 2;
         Ok(Self {

@@ -5,6 +5,7 @@
 
 use super::limits::Limits;
 use super::protocol::{ChildEnd, Done, ProtocolError, ReportedError, ReportedOutcome, RunSummary, StopReason};
+use crate::text::plain;
 use serde::{Serialize, Serializer};
 
 macro_rules! kinds {
@@ -441,15 +442,6 @@ fn last_words(stderr: &str) -> String {
     if text.is_empty() { "it said nothing on stderr".into() } else { plain(&text, 600) }
 }
 
-/// One bounded line without control characters, safe for a terminal, a log and JSON.
-pub(crate) fn plain(text: &str, limit: usize) -> String {
-    let mut out: String = text.chars().take(limit).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(limit).is_some() {
-        out.push('…');
-    }
-    out
-}
-
 const fn signal_name(signal: i32) -> &'static str {
     match signal {
         4 => " (SIGILL)",
@@ -554,11 +546,5 @@ mod tests {
             let record = format!(r#"{{"outcome":"failed","error":{{"kind":"{claimed}","message":"x"}}}}"#);
             assert_eq!(kind(&Evidence { done: done(&record), ..Evidence::default() }), "runner_crashed", "{claimed}");
         }
-    }
-
-    #[test]
-    fn messages_from_inside_are_made_plain() {
-        assert_eq!(plain("a\u{1b}[31m\nb", 10), "a [31m b");
-        assert_eq!(plain("abcdef", 3), "abc…");
     }
 }

@@ -332,7 +332,7 @@ pub struct Done {
 pub fn parse<'a, T: Deserialize<'a>>(frame: &'static str, payload: &'a [u8]) -> Result<T, ProtocolError> {
     // The error quotes the payload, which is the container's.
     serde_json::from_slice(payload)
-        .map_err(|error| ProtocolError::Payload { frame, reason: super::outcome::plain(&error.to_string(), 200) })
+        .map_err(|error| ProtocolError::Payload { frame, reason: crate::text::plain(&error.to_string(), 200) })
 }
 
 #[cfg(test)]

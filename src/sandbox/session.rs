@@ -2,12 +2,13 @@
 
 use super::archive::{self, OutputSink};
 use super::limits::Limits;
-use super::outcome::{ContainerExit, Evidence, Failure, FailureKind, Outcome, decide, plain};
+use super::outcome::{ContainerExit, Evidence, Failure, FailureKind, Outcome, decide};
 use super::protocol::{
     self, ContainerUsage, Decoder, Done, FromSupervisor, Progress, ProtocolError, RawEvent, Ready, ReportedOutcome,
     StopReason, ToSupervisor,
 };
 use super::spec::{self, ContainerSpec};
+use crate::text::plain;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::query_parameters::{

@@ -110,11 +110,8 @@ fn a46_vendored_python_is_imported_and_a_vendored_native_library_says_why_not() 
 /// A real shared library of this machine: it is refused for where it lies, not for what it is.
 fn native_library() -> Vec<u8> {
     [
-        "/lib/x86_64-linux-gnu/libz.so.1",
-        "/usr/lib/x86_64-linux-gnu/libz.so.1",
-        "/lib/aarch64-linux-gnu/libz.so.1",
-        "/lib64/libz.so.1",
-        "/usr/lib/libz.so.1",
+        "/lib/x86_64-linux-gnu/libz.so.1", "/usr/lib/x86_64-linux-gnu/libz.so.1", "/lib/aarch64-linux-gnu/libz.so.1",
+        "/lib64/libz.so.1", "/usr/lib/libz.so.1",
     ]
     .iter()
     .find_map(|path| std::fs::read(path).ok())

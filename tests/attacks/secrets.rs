@@ -39,12 +39,7 @@ fn a47_no_secret_of_the_host_is_in_any_environment() {
     let world = World::new(&package, &[Upload::names()]);
     let run = Running::start(world, &["--memory-mb", "256"], |command| {
         for name in [
-            "AWS_SECRET_ACCESS_KEY",
-            "ADE_API_KEY",
-            "ADE_DATABASE_URL",
-            "HTTPS_PROXY",
-            "https_proxy",
-            "GITHUB_TOKEN",
+            "AWS_SECRET_ACCESS_KEY", "ADE_API_KEY", "ADE_DATABASE_URL", "HTTPS_PROXY", "https_proxy", "GITHUB_TOKEN",
             "SSH_AUTH_SOCK",
         ] {
             command.env(name, CANARY);
@@ -88,18 +83,8 @@ fn a48_the_environment_is_exactly_what_is_documented() {
 #[test]
 fn a48_a_manifests_environment_does_not_bend_the_runner() {
     for name in [
-        "LD_PRELOAD",
-        "LD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "PYTHONSTARTUP",
-        "PYTHONHOME",
-        "PYTHONINSPECT",
-        "PATH",
-        "TMPDIR",
-        "HOME",
-        "TZ",
-        "LANG",
-        "ADE_IMAGE",
+        "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT", "PATH",
+        "TMPDIR", "HOME", "TZ", "LANG", "ADE_IMAGE",
     ] {
         let package = Package::new().manifest(json!({"env": {name: "/job/package/vendor"}}));
         let run = run(&package, &[Upload::names()], &[]);

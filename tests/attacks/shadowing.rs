@@ -23,20 +23,8 @@ fn a65_vendored_modules_cannot_shadow_the_standard_library_or_the_runner() {
         "import json, csv, decimal, zipfile, colorsys, wave\nsay('json', json.__file__)\nsay('wave', wave.__file__)",
     );
     for name in [
-        "json",
-        "os",
-        "sys",
-        "re",
-        "zipfile",
-        "csv",
-        "decimal",
-        "wave",
-        "datetime",
-        "python_calamine",
-        "sitecustomize",
-        "usercustomize",
-        "site",
-        "encodings",
+        "json", "os", "sys", "re", "zipfile", "csv", "decimal", "wave", "datetime", "python_calamine", "sitecustomize",
+        "usercustomize", "site", "encodings",
     ] {
         package = package.file(&format!("vendor/{name}.py"), EVIL).file(&format!("{name}.py"), EVIL);
     }

@@ -178,24 +178,8 @@ fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
 
 /// Every key of the manifest and some others, to be put where they may not belong.
 const KEYS: [&str; 18] = [
-    "label",
-    "script",
-    "enabled",
-    "order",
-    "meta",
-    "allow_net",
-    "min_mapping_confidence",
-    "on_prepare",
-    "after_transform",
-    "type_hint",
-    "allowed",
-    "pattern",
-    "email",
-    "x_1",
-    "E",
-    "PATH",
-    "$schema",
-    "",
+    "label", "script", "enabled", "order", "meta", "allow_net", "min_mapping_confidence", "on_prepare",
+    "after_transform", "type_hint", "allowed", "pattern", "email", "x_1", "E", "PATH", "$schema", "",
 ];
 
 fn values() -> impl Strategy<Value = Value> {
