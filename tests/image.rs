@@ -278,16 +278,22 @@ async fn a_named_image_is_used_only_when_it_is_there_and_one_of_ours() {
 #[test]
 fn an_interrupted_build_leaves_neither_files_nor_processes() {
     let temporary = tempfile::tempdir().expect("a directory");
+    // A mirror that accepts connections and never answers: without being told to, this build would not end.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mirror = format!("http://{}/debian", silent.local_addr().expect("an address"));
     let mut build = Command::new(env!("CARGO_BIN_EXE_ade"))
         .args(["image", "build", "--route", "debian"])
         .env("TMPDIR", temporary.path())
+        .env("ADE_DEBIAN_MIRROR", mirror)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("starts");
     // Deep in the work: mmdebstrap has made its root inside our temporary directory.
     wait_for(Duration::from_secs(60), || {
-        left_in(temporary.path()).iter().any(|path| path.to_string_lossy().contains("mmdebstrap."))
+        left_in(temporary.path())
+            .iter()
+            .any(|path| path.to_string_lossy().contains("mmdebstrap.") && !path.to_string_lossy().contains("gpghome"))
     });
     Command::new("kill").args(["-INT", &build.id().to_string()]).status().expect("kill");
     let status = build.wait().expect("ends");

@@ -330,7 +330,9 @@ pub struct Done {
 /// # Errors
 /// [`ProtocolError::Payload`] naming `frame`.
 pub fn parse<'a, T: Deserialize<'a>>(frame: &'static str, payload: &'a [u8]) -> Result<T, ProtocolError> {
-    serde_json::from_slice(payload).map_err(|error| ProtocolError::Payload { frame, reason: error.to_string() })
+    // The error quotes the payload, which is the container's.
+    serde_json::from_slice(payload)
+        .map_err(|error| ProtocolError::Payload { frame, reason: super::outcome::plain(&error.to_string(), 200) })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// From start to `READY`.
@@ -269,10 +270,15 @@ async fn conduct(
             notices.send(notice).await.ok();
             let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024);
             let (stop, stop_requests) = mpsc::channel(1);
-            let writer = tokio::spawn(write_all(attached.input, job, files, stop_requests));
+            let mut writer = tokio::spawn(write_all(attached.input, job, files, stop_requests));
             notices.send(Notice::Running).await.ok();
             let mut relay = Relay { notices, sink, stop, evidence: &mut evidence, event_bytes: 0 };
-            relay.until_done(&mut wire, &mut cancel, limits).await;
+            tokio::select! {
+                biased;
+                // The container still waits for the rest of an archive that will never come.
+                failure = failed_to_send(&mut writer) => return Err(failure),
+                () = relay.until_done(&mut wire, &mut cancel, limits) => {}
+            }
             run_ms = millis(started.elapsed());
             let Relay { sink, .. } = relay;
             match sink.finish().await {
@@ -280,11 +286,6 @@ async fn conduct(
                 Err(failure) => evidence.refused_output = Some(failure),
             }
             writer.abort();
-            if let Ok(Err(failure)) = writer.await
-                && evidence.done.as_ref().is_none_or(|done| done.outcome != ReportedOutcome::Completed)
-            {
-                return Err(failure);
-            }
         }
     }
     evidence.stderr_tail = wire.stderr_tail();
@@ -298,6 +299,14 @@ async fn conduct(
     let outcome = decide(&evidence, limits);
     let timings = Timings { start_ms: millis(started - created), run_ms, collect_ms: 0 };
     Ok(Report { outcome, usage, collected: evidence.collected, diagnostics, timings })
+}
+
+/// Completes when an input could not be sent; never when all were, or when the container was gone first.
+async fn failed_to_send(writer: &mut JoinHandle<Result<(), Failure>>) -> Failure {
+    match writer.await {
+        Ok(Err(failure)) => failure,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Whether only Docker can say how the container ended.

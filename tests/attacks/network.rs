@@ -63,6 +63,7 @@ fn a51_without_network_only_loopback_exists_and_every_way_out_fails() {
                         | "EADDRNOTAVAIL"
                         | "EAFNOSUPPORT"
                         | "EINVAL"
+                        | "ENOENT"
                         | "gaierror"
                         | "herror"
                         | "URLError"

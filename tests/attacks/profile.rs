@@ -52,7 +52,7 @@ fn a45_a_limit_above_the_cap_is_refused_with_both_numbers() {
 #[test]
 fn a45_docker_confirms_the_profile_of_a_running_container() {
     let package = Package::attacking("time.sleep(2)")
-        .manifest(json!({"env": {"DOCKER_HOST": "tcp://evil:2375", "ADE_RUNTIME": "evil", "ADE_IMAGE": "evil"}}));
+        .manifest(json!({"env": {"DOCKER_HOST": "tcp://evil:2375", "RUNTIME": "evil"}}));
     let running = start(&package, &[Upload::names()], &["--memory-mb", "128", "--worker-pids", "40"]);
     let container = Docker::connect().inspect(&running.container()).unwrap();
     let host = container.host_config.unwrap();

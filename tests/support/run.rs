@@ -132,6 +132,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(10));
         };
         let elapsed = self.began.elapsed();
+        self.world.abandoned = status.signal() == Some(9);
         let stdout = output.join().unwrap();
         let out = self.world.out();
         let text = std::fs::read_to_string(out.join("events.ndjson")).unwrap_or_default();

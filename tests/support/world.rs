@@ -49,7 +49,7 @@ pub struct World {
     pub package: PathBuf,
     /// The inputs as `ade` is given them.
     pub inputs: Vec<PathBuf>,
-    /// Whether containers may be left: the test killed `ade` and looks for itself.
+    /// Whether `ade` was killed: what it had asked Docker for may still come.
     pub abandoned: bool,
 }
 
@@ -180,6 +180,9 @@ impl Drop for World {
         // Docker may be what failed the test; cleaning up must not panic in a panic.
         std::panic::catch_unwind(|| {
             let docker = Docker::connect();
+            if self.abandoned {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
             for job in &jobs {
                 for container in docker.containers_of(job) {
                     docker.remove(&container.id.unwrap_or_default());

@@ -63,26 +63,33 @@ class ListChannel:
 
 
 class Progress:
-    """Counts the rows of one pass and reports them no more often than :data:`PROGRESS_INTERVAL_S`."""
+    """Counts the work of one pass and reports it as rows, no more often than :data:`PROGRESS_INTERVAL_S`.
 
-    def __init__(self, channel: Channel, pass_name: str, total: int | None = None) -> None:
+    A pass that handles a table field by field counts ``steps`` values; they are shown as their share of the ``total`` rows."""
+
+    def __init__(self, channel: Channel, pass_name: str, total: int | None = None, steps: int | None = None) -> None:
         self._channel = channel
         self._pass = pass_name
+        self._steps = steps
+        self._done = 0
         self.total = total
-        self.rows = 0
         self._next = 0.0
 
     def advance(self, rows: int) -> None:
         """Adds rows done; cheap enough for once per some thousand rows, not for once per row."""
-        self.rows += rows
+        self._done += rows
         now = time.monotonic()
         if now >= self._next:
             self._next = now + PROGRESS_INTERVAL_S
-            self._channel.progress(self._pass, self.rows, self.total)
+            rows = self._done
+            if self._steps and self.total is not None:
+                rows = rows * self.total // self._steps
+            self._channel.progress(self._pass, rows, self.total)
 
     def finish(self) -> None:
         """Reports the final count."""
-        self._channel.progress(self._pass, self.rows, self.rows)
+        rows = self._done if self.total is None else self.total
+        self._channel.progress(self._pass, rows, rows)
 
 
 class LogBudget:

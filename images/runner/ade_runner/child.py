@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,22 @@ _PROGRESS_INTERVAL = 0.1
 
 
 class PipeChannel:
-    """The child's end of the channel to the supervisor. Events past a frame's size lose their detail, never the frame."""
+    """The child's end of the channel to the supervisor. Events past a frame's size lose their detail, never the frame.
+
+    It belongs to one process. A frame is longer than a pipe writes in one piece, so threads take turns, and workers that
+    scripts fork keep out: what they print goes to the plain stdout and stderr that they inherit. A forked copy that comes
+    back into the runner, because a script forked and returned, would run the job a second time; it ends here."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._pid = os.getpid()
+        self._turn = threading.RLock()
         self._last_progress = 0.0
 
     def event(self, event: str, level: str = "info", /, **detail: object) -> None:
+        if event == "log" and os.getpid() != self._pid:
+            self._print(detail)
+            return
         payload = _dump({"event": event, "level": level, "detail": detail})
         if len(payload) > frames.MAX_PAYLOAD:
             payload = _dump({"event": event, "level": level, "detail": {"truncated": True, "bytes": len(payload)}})
@@ -44,9 +54,17 @@ class PipeChannel:
         self._send(frames.RESULT, payload)
 
     def _send(self, kind: int, payload: bytes) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)
         data = memoryview(frames.encode(kind, payload))
+        with self._turn:
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+    def _print(self, detail: dict[str, object]) -> None:
+        data = memoryview(f"{detail.get('text')}\n".encode("utf-8", "replace"))
         while data:
-            data = data[os.write(self._fd, data) :]
+            data = data[os.write(2 if detail.get("stream") == "stderr" else 1, data) :]
 
 
 def _dump(value: dict[str, Any]) -> bytes:

@@ -50,7 +50,10 @@ def encode(kind: int, payload: bytes = b"", stream: int = 0) -> bytes:
 
 
 def encode_json(kind: int, value: dict[str, Any]) -> bytes:
-    return encode(kind, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    """One frame with a JSON payload; raises ``ValueError`` when it is over the limit or holds NaN or an infinity, which
+    JSON cannot say and the engine would refuse."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return encode(kind, text.encode("utf-8", "replace"))
 
 
 class Decoder:

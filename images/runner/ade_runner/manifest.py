@@ -17,7 +17,7 @@ from typing import Any
 from .errors import JobError
 
 MAX_MANIFEST_BYTES = 1_048_576
-FIELD_ID = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
+FIELD_ID = re.compile(r"[a-z][a-z0-9_]{0,254}\Z")
 SHEET_NAME_FORBIDDEN = frozenset("[]:*?/\\" + "".join(map(chr, range(32))))
 
 DEFAULT_MAPPING_THRESHOLD = 0.5
@@ -173,6 +173,8 @@ def _hooks(raw: Mapping[str, Any]) -> tuple[HookRef, ...]:
             if not isinstance(enabled, bool):
                 raise _invalid(f"{pointer}/enabled", "must be true or false")
             script = script_path(hook.get("script"), f"{pointer}/script")
+            if "/" not in script:
+                script = f"hooks/{script}"
             if enabled:
                 found.append(HookRef(stage, script))
     return tuple(found)

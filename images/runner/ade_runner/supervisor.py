@@ -187,15 +187,17 @@ class Relay:
         event, level, detail = message.get("event"), message.get("level"), message.get("detail")
         if not isinstance(event, str) or event not in _CHILD_EVENTS:
             return None
-        if level not in _LEVELS or not isinstance(detail, dict):
-            level, detail = "info", {}
+        if not isinstance(level, str) or level not in _LEVELS:
+            level = "info"
+        if not isinstance(detail, dict):
+            detail = {}
         if event == "log":
             text = detail.get("text")
             size = len(text) if isinstance(text, str) else 64
-            self._log(str(level), detail, size)
+            self._log(level, detail, size)
         elif self._others > 0:
             self._others -= 1
-            self._emit(event, str(level), detail)
+            self._emit(event, level, detail)
         else:
             self.dropped_lines += 1
         return event
@@ -212,11 +214,12 @@ class Relay:
             self._tail.append((level, detail))
 
     def _emit(self, event: str, level: str, detail: dict[str, Any]) -> None:
-        data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}) if len(
-            str(detail)
-        ) <= _EVENT_BYTES else frames.encode_json(
-            frames.EVENT, {"event": event, "level": level, "detail": {"truncated": True}}
-        )
+        try:
+            data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail})
+        except (ValueError, RecursionError):  # NaN, too large, or nested too deep: what a hook returns may be any of these
+            data = b""
+        if not 0 < len(data) <= _EVENT_BYTES:
+            data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": {"truncated": True}})
         self._engine.send(data)
 
     def finish(self) -> None:
@@ -254,6 +257,8 @@ class Child:
         self._engine = engine
         self._relay = relay
         self._limits: dict[str, Any] = job["limits"]
+        # The log is bounded here, where what is dropped is counted and a tail is kept; a bound in the child would hide both.
+        job = {**job, "limits": {**self._limits, "log_lines": 2**53, "log_bytes": 2**53}}
         self._end_only = ended is not None
         self.ended = Ended()
         reads: list[int] = []
@@ -351,7 +356,7 @@ class Child:
         try:
             for frame in self._channel_decoder.feed(chunk):
                 self._message(frame)
-        except ProtocolError as error:
+        except (ProtocolError, RecursionError) as error:
             self._channel_decoder = None
             self._end_with("protocol_violation", f"a script wrote to the runner's own channel: {error}")
 
@@ -361,7 +366,8 @@ class Child:
         elif frame.kind == frames.EVENT:
             message = frame.json()
             name = self._relay.relay(message)
-            if name == "hook.start" and message.get("detail", {}).get("stage") == "on_job_end":
+            detail = message.get("detail")
+            if name == "hook.start" and isinstance(detail, dict) and detail.get("stage") == "on_job_end":
                 self.ended.end_hook_seen = True
         elif frame.kind == frames.PHASE:
             phase = frame.json().get("phase")
@@ -632,12 +638,14 @@ def _done(
     record["usage"] = {"cpu_ms": cgroup.cpu_ms(), "peak_memory_bytes": cgroup.peak_memory_bytes()}
     record["outputs"], record["rejected"] = sent, refused
     record["dropped"] = {"log_lines": relay.dropped_lines, "log_bytes": relay.dropped_bytes}
-    try:
-        engine.send(frames.encode_json(frames.DONE, record))
-    except ValueError:
-        record["diagnostics"] = None
-        record["summary"] = None
-        engine.send(frames.encode_json(frames.DONE, record))
+    for doubtful in ("diagnostics", "summary", "error"):  # from the child, the least important first
+        try:
+            engine.send(frames.encode_json(frames.DONE, record))
+            return
+        except (ValueError, RecursionError):
+            record[doubtful] = None
+    record["outcome"], record["error"] = "failed", _error("protocol_violation", "the completion record is too large or no JSON")
+    engine.send(frames.encode_json(frames.DONE, record))
 
 
 def _preload() -> None:
@@ -646,7 +654,10 @@ def _preload() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point of the container."""
+    """Entry point of the container. Refuses to be anything but PID 1: it kills every process that it can signal."""
+    if os.getpid() != 1:
+        print("supervisor: this is not PID 1 of a container", file=sys.stderr)
+        os._exit(71)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own handler would let a tenant interrupt PID 1
     _prctl_dumpable(False)
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)

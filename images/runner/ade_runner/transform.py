@@ -28,7 +28,7 @@ def run_transform(run: JobRun) -> dict[str, int]:
         for one in run.manifest.enabled_fields
         if (rule := run.scripts.transforms.get(one.id)) and (index := table.column_of(one.id)) is not None
     ]
-    progress = Progress(run.channel, "transform", sum(table.row_count for table, *_ in work))
+    progress = Progress(run.channel, "transform", run.total_rows, sum(table.row_count for table, *_ in work))
     changed = warned = 0
     for table, one, rule, index in work:
         entry = _column(run, table, one, rule, index, progress)
@@ -37,7 +37,7 @@ def run_transform(run: JobRun) -> dict[str, int]:
         changed += entry["changed"]
         warned += bool(entry["warnings"])
     progress.finish()
-    return {"changed_cells": changed, "fields_with_warnings": warned}
+    return {"rows": run.total_rows, "changed_cells": changed, "fields_with_warnings": warned}
 
 
 def _column(run: JobRun, table: Table, one: Field, rule: Rule, index: int, progress: Progress) -> dict[str, Any]:

@@ -38,8 +38,8 @@ MAX_ISSUES = 20_000
 def run_validate(run: JobRun) -> dict[str, int]:
     """Fills ``validation`` of every table; returns the pass's numbers."""
     fields = run.manifest.enabled_fields
-    total = sum(table.row_count for table in run.tables for one in fields if table.column_of(one.id) is not None)
-    progress = Progress(run.channel, "validate", total)
+    steps = sum(table.row_count for table in run.tables for one in fields if table.column_of(one.id) is not None)
+    progress = Progress(run.channel, "validate", run.total_rows, steps)
     ledger = _Ledger(int(run.limits.get("issues_per_code", 100)))
     for table in run.tables:
         for one in fields:
@@ -55,7 +55,12 @@ def run_validate(run: JobRun) -> dict[str, int]:
         table.entry["validation"] = ledger.block(table)
     progress.finish()
     run.artifact.data["summary"]["issues_found"] = ledger.total
-    return {"errors": ledger.severities["error"], "warnings": ledger.severities["warning"], "issues": ledger.total}
+    return {
+        "rows": run.total_rows,
+        "errors": ledger.severities["error"],
+        "warnings": ledger.severities["warning"],
+        "issues": ledger.total,
+    }
 
 
 class _Ledger:

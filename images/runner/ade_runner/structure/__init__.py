@@ -71,6 +71,8 @@ def _sheet(
         scan.feed(row, values)
     scan.finish()
     tables, skipped = infer(scan.blocks, book.merged(index), run.raw, words, f"sheet {info.name!r} of {source}")
+    for row in {row for found in tables for row in found.header_rows}:
+        scan.classification.relabel(row, "header")
     entry: dict[str, Any] = {
         "id": sheet_id,
         "name": info.name,
@@ -94,6 +96,14 @@ def _sheet(
                 "last_row": block.last_row,
                 "rows": block.rows,
             },
+        )
+    if scan.excluded:
+        count, first, last = scan.excluded
+        run.diagnostics.add(
+            "structure.excluded_rows",
+            "rows under a table were labelled separator (totals, notes, breaks) and left out of it",
+            level="info",
+            place={"sheet": sheet_id, "rows": count, "first_row": first, "last_row": last},
         )
     if scan.capped:
         run.diagnostics.add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import JobError
@@ -19,7 +19,12 @@ PREAMBLE_ROWS = 10
 PROMOTION_SAMPLE = 50
 """Rows below the first that are compared with it before it is promoted to a header."""
 
+MAX_HEADER_ROWS = 8
+"""Rows that a header may reach downwards by merged cells."""
+
 Merge = tuple[int, int, int, int]
+Anchor = Callable[[int, int], str | None]
+"""The header text of a cell above the header rows, by 1-based row and column."""
 
 
 @dataclass
@@ -35,6 +40,8 @@ class Found:
     first_row: int
     """Of the data."""
     last_row: int
+    header_rows: tuple[int, ...] = ()
+    """Rows that were read as data and belong to the header: merged cells reach into them."""
 
 
 @dataclass
@@ -61,10 +68,19 @@ def infer(
             first = block.header.row if block.header else block.first_row
             skipped.append(Skipped(reason, first, max(first, block.last_row), block.rows))
             continue
-        headers = _headers(block.header, block.above, merges, len(block.counts)) if block.header else []
+        header, above, extra = block.header, block.above, []
+        headers: list[str | None] = []
+        if header is not None:
+            extra = _reached(header, block, merges, spill)
+            if extra:
+                header, above = extra[-1], [*above, header, *extra[:-1]]
+            headers = _headers(header, above, merges, len(block.counts), _anchor(blocks[:at], spill))
         width = max(len(headers), len(block.counts))
         headers += [None] * (width - len(headers))
         counts = block.counts + [0] * (width - len(block.counts))
+        for candidate in extra:
+            for column, value in enumerate(candidate.values):
+                counts[column] -= value is not None
         groups = _groups(headers, counts, words, block, spill)
         for group in groups:
             if len(group) > MAX_TABLE_COLUMNS:
@@ -74,7 +90,9 @@ def infer(
                     "Split the sheet, or move its rows into columns.",
                     detail={"columns": len(group), "limit": MAX_TABLE_COLUMNS},
                 )
-            found = _table(block, group, [headers[one] for one in group], len(groups) > 1, spill)
+            header_rows = tuple(candidate.row for candidate in extra)
+            texts = [headers[one] for one in group]
+            found = _table(block, group, header, header_rows, texts, len(groups) > 1, spill)
             if found is not None:
                 tables.append(found)
     return tables, skipped
@@ -118,7 +136,41 @@ def _values(block: Block, column: int, spill: Spill) -> list[Value]:
 # -- headers -----------------------------------------------------------------------------------------------------------
 
 
-def _headers(header: Candidate, above: list[Candidate], merges: list[Merge], width: int) -> list[str | None]:
+def _reached(header: Candidate, block: Block, merges: list[Merge], spill: Spill) -> list[Candidate]:
+    """The rows below the header row that belong to it, because a merged cell of it reaches down into them."""
+    last = max((merge[2] for merge in merges if merge[0] <= header.row < merge[2]), default=header.row)
+    if last == header.row or last - header.row > MAX_HEADER_ROWS:
+        return []
+    stored: dict[int, list[Value]] = {}
+    if block.chunks:
+        batch = block.chunks[0]
+        numbers: list[int] = spill.column(batch, 0)  # type: ignore[assignment]
+        count = sum(number <= last for number in numbers)
+        columns = [spill.column(batch, one)[:count] for one in range(1, spill.width(batch))]
+        stored = dict(zip(numbers, map(list, zip(*columns, strict=True)), strict=False))
+    rows = [Candidate(row, stored.get(row, []), 0.0, 0) for row in range(header.row + 1, last + 1)]
+    texts = all(value is None or is_header_text(value) for one in rows for value in one.values)
+    return rows if texts else []
+
+
+def _anchor(blocks: list[Block], spill: Spill) -> Anchor:
+    """Finds the text of a cell in the blocks above: a group row under a preamble was read as part of that."""
+
+    def text(row: int, column: int) -> str | None:
+        for block in reversed(blocks):
+            for batch in reversed(block.chunks):
+                numbers: list[int] = spill.column(batch, 0)  # type: ignore[assignment]
+                if numbers[0] <= row <= numbers[-1] and row in numbers:
+                    value = _column(spill, batch, column - 1)[numbers.index(row)]
+                    return header_text(value) if is_header_text(value) else None
+        return None
+
+    return text
+
+
+def _headers(
+    header: Candidate, above: list[Candidate], merges: list[Merge], width: int, anchored: Anchor
+) -> list[str | None]:
     """Header texts from column A; a blank cell takes the text of the merged cell that covers it, or of the candidate
     row directly above."""
     texts = texts_of(header)
@@ -135,8 +187,10 @@ def _headers(header: Candidate, above: list[Candidate], merges: list[Merge], wid
     for first_row, first_column, last_row, last_column in merges:
         if first_row > header.row:
             break
+        if last_row <= expected or first_column > reach:
+            continue
         anchor = rows.get(first_row)
-        text = anchor[first_column - 1] if anchor and first_column <= reach else None
+        text = anchor[first_column - 1] if anchor else anchored(first_row, first_column)
         if text is None:
             continue
         for row in range(first_row, min(last_row, header.row) + 1):
@@ -210,18 +264,25 @@ def _apart(
 # -- one table ---------------------------------------------------------------------------------------------------------
 
 
-def _table(block: Block, group: list[int], headers: list[str | None], shared: bool, spill: Spill) -> Found | None:
+def _table(
+    block: Block,
+    group: list[int],
+    header: Candidate | None,
+    header_rows: tuple[int, ...],
+    headers: list[str | None],
+    shared: bool,
+    spill: Spill,
+) -> Found | None:
     """Builds a table of some columns of a block; None when nothing of it is in these columns."""
-    header = block.header
     named = header is not None and any(text is not None for text in headers)
     kind_, row = ("raw", header.row if header else None) if named else ("synthetic", None)
-    drop: int | None = None
+    drop = frozenset(header_rows)
     if not named:
         first, below, number = _head(block, group, spill)
         if number is None:
             return None
         if _promoted(first, below):
-            kind_, row, drop = "promoted", number, number
+            kind_, row, drop = "promoted", number, drop | {number}
             headers = [header_text(value) for value in first]
     values: list[Stored] = [Stored() for _ in group]
     rows = Stored()
@@ -239,7 +300,7 @@ def _table(block: Block, group: list[int], headers: list[str | None], shared: bo
         return None
     if not first_row:
         last_row = row or block.first_row
-    return Found(kind_, row, headers, group, values, rows, first_row, last_row)
+    return Found(kind_, row, headers, group, values, rows, first_row, last_row, header_rows)
 
 
 def _head(block: Block, group: list[int], spill: Spill) -> tuple[list[Value], list[list[Value]], int | None]:
@@ -255,21 +316,22 @@ def _head(block: Block, group: list[int], spill: Spill) -> tuple[list[Value], li
 
 
 def _pick(
-    batch: int, group: list[int], shared: bool, drop: int | None, spill: Spill
+    batch: int, group: list[int], shared: bool, drop: frozenset[int], spill: Spill
 ) -> tuple[list[int], list[int], int]:
     """The rows of a chunk that belong to these columns: their numbers, the places of the columns in the store, and the
     batch that holds them, which is a new one when some rows had to be left out."""
     numbers: list[int] = spill.column(batch, 0)  # type: ignore[assignment]
     width = spill.width(batch)
     ragged = any(one + 1 >= width for one in group)
-    if not shared and not ragged and drop not in (numbers[0], numbers[-1]):
+    dropping = any(numbers[0] <= row <= numbers[-1] for row in drop)
+    if not shared and not ragged and not dropping:
         return numbers, [one + 1 for one in group], batch
     columns = [_column(spill, batch, one) for one in group]
-    if shared or drop is not None:
+    if shared or dropping:
         keep = [
             at
             for at, line in enumerate(zip(*columns, strict=True))
-            if numbers[at] != drop and any(value is not None for value in line)
+            if numbers[at] not in drop and any(value is not None for value in line)
         ]
         numbers = [numbers[at] for at in keep]
         columns = [[column[at] for at in keep] for column in columns]

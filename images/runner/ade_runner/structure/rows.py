@@ -162,7 +162,8 @@ def _separator(first: str, count: int, around: Surroundings) -> str | None:
     """The rule by which a row under a table is a total or a note."""
     if count < around.width and is_total(first) and around.rows and (count * 2 <= around.width or (count < around.width and is_total_only(first))):
         return "builtin.row_types:detect_total"
-    if count == 1 and around.rows and around.width >= 3 and kind(first) == "text":
+    # Without a gap a lone text is a record of which only the name is known; a note stands apart.
+    if count == 1 and around.gap and around.rows and around.width >= 3 and kind(first) == "text":
         if " " in first.strip() or not any(map(str.isdigit, first)):
             return "builtin.row_types:detect_note"
     return None

@@ -95,6 +95,14 @@ class Classification:
         else:
             self._more += 1
 
+    def relabel(self, row: int, label: str) -> None:
+        """Corrects the label of one row: merged cells are known only when all rows are."""
+        for at, (old, first, last) in enumerate(self._ranges):
+            if first <= row <= last:
+                parts = [[old, first, row - 1], [label, row, row], [old, row + 1, last]]
+                self._ranges[at : at + 1] = [part for part in parts if part[1] <= part[2]]
+                return
+
     def trace(self, row: int, verdict: Verdict, label: str) -> None:
         """Keeps how one row was decided; ``label`` is what became of it."""
         if label == "header":
@@ -136,6 +144,8 @@ class SheetScan:
         self.rows = 0
         self.capped = 0
         """Header rows that could not begin another block."""
+        self.excluded: list[int] = []
+        """Under a table: how many rows were labelled ``separator``, the first and the last of them."""
         self._spill = spill
         self._classify = classify
         self._words = words
@@ -170,6 +180,9 @@ class SheetScan:
             self.classification.add(row, "separator")
             self.classification.trace(row, verdict, "separator")
             self._broken = True
+            if self._block is not None:
+                count, first, _ = self.excluded or (0, row, row)
+                self.excluded = [count + 1, first, row]
         else:
             self._header(row, values, verdict)
         if self.rows - self._reported >= CHUNK_ROWS:
