@@ -90,7 +90,6 @@ fn json_of_the_other_commands_is_one_object_too() {
     let said = object(&call(&["validate", "--json", broken]), 2);
     assert_eq!((keys(&said), &said["errors"]), (vec!["diagnostics", "errors", "valid", "warnings"], &json!(1)));
     assert_eq!(object(&call(&["validate", "--json", "/nonexistent"]), 2)["error"]["kind"], "package_invalid");
-    // The image is there by now.
     let image = object(&call(&["image", "show", "--json"]), 0);
     assert_eq!(keys(&image), ["created", "id", "labels", "route", "size", "tag"]);
     assert!(image["id"].as_str().unwrap().starts_with("sha256:") && image["size"].as_u64() > Some(1 << 20), "{image}");
@@ -212,9 +211,9 @@ fn on_a_terminal(world: &World, prepare: &[(&str, &str)]) -> (Option<i32>, Strin
 
 /// Whether a text has a colour or style in it (SGR, which ends in `m`).
 fn is_coloured(text: &str) -> bool {
-    text.split("\x1b[").skip(1).any(|rest| {
-        rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m')
-    })
+    text.split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
 }
 
 #[test]
@@ -292,7 +291,8 @@ fn every_command_explains_itself() {
 fn the_output_folder_is_made_and_holds_nothing_but_the_job_and_what_was_there() {
     let world = World::new(&Package::new(), &[Upload::names()]);
     let nested = world.out().join("a/b c/d");
-    let output = ade().args(["run", "-q", "--out"]).arg(&nested).arg(&world.package).args(&world.inputs).output().unwrap();
+    let output =
+        ade().args(["run", "-q", "--out"]).arg(&nested).arg(&world.package).args(&world.inputs).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     std::fs::write(nested.join("notes.txt"), "mine").unwrap();
     let names = |folder: &Path| {
@@ -305,7 +305,8 @@ fn the_output_folder_is_made_and_holds_nothing_but_the_job_and_what_was_there() 
 
     // The next job fails: the workbook of the earlier one must not pass for its result.
     Package::attacking("raise ValueError").write_to(&world.package);
-    let output = ade().args(["run", "-q", "--out"]).arg(&nested).arg(&world.package).args(&world.inputs).output().unwrap();
+    let output =
+        ade().args(["run", "-q", "--out"]).arg(&nested).arg(&world.package).args(&world.inputs).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(names(&nested), ["artifact.json", "events.ndjson", "notes.txt", "run-request.json"]);
     assert_eq!(std::fs::read_to_string(nested.join("notes.txt")).unwrap(), "mine");
@@ -314,7 +315,13 @@ fn the_output_folder_is_made_and_holds_nothing_but_the_job_and_what_was_there() 
 
     // A job that was never started leaves an earlier result alone.
     let untouched = std::fs::read(nested.join("artifact.json")).unwrap();
-    let output = ade().args(["run", "-q", "--docker-host", NO_DOCKER, "--out"]).arg(&nested).arg(&world.package).args(&world.inputs).output().unwrap();
+    let output = ade()
+        .args(["run", "-q", "--docker-host", NO_DOCKER, "--out"])
+        .arg(&nested)
+        .arg(&world.package)
+        .args(&world.inputs)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(std::fs::read(nested.join("artifact.json")).unwrap(), untouched);
     assert_eq!(names(&nested).len(), 4);
@@ -412,7 +419,10 @@ fn validate_manifest_only_needs_no_docker_and_says_what_it_left_out() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("scripts were not parsed"), "{}", text(&output.stdout));
     let broken = World::new(&Package::new().manifest(json!({"info": {"title": null}})), &[]);
-    let said = object(&call(&["validate", "--manifest-only", "--json", "--docker-host", NO_DOCKER, broken.package.to_str().unwrap()]), 2);
+    let said = object(
+        &call(&["validate", "--manifest-only", "--json", "--docker-host", NO_DOCKER, broken.package.to_str().unwrap()]),
+        2,
+    );
     assert_eq!(said["valid"], false);
 }
 

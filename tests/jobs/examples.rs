@@ -68,7 +68,8 @@ fn assert_as_expected(run: &Run, folder: &Path) {
             }));
             for (field, summary) in table["validation"]["summary_by_field"].as_object().unwrap() {
                 for (code, count) in summary["by_code"].as_object().unwrap() {
-                    *issues.entry(field.clone()).or_default().entry(code.clone()).or_default() += count.as_u64().unwrap();
+                    *issues.entry(field.clone()).or_default().entry(code.clone()).or_default() +=
+                        count.as_u64().unwrap();
                 }
             }
         }
@@ -112,9 +113,11 @@ fn assert_as_expected(run: &Run, folder: &Path) {
         );
     }
     for annotation in expected["annotations"].as_array().into_iter().flatten() {
-        let found = artifact["annotations"].as_array().unwrap().iter().any(|one| {
-            annotation.as_object().unwrap().iter().all(|(key, value)| one[key] == *value)
-        });
+        let found = artifact["annotations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| annotation.as_object().unwrap().iter().all(|(key, value)| one[key] == *value));
         assert!(found, "{name}: {annotation} is not among {}", artifact["annotations"]);
     }
     for (input, looks) in expected["formats"].as_object().into_iter().flatten() {
@@ -203,7 +206,10 @@ fn the_run_request_has_the_right_hashes_and_neither_a_host_path_nor_anything_of_
     }
     let recorded = &artifact(&run)["inputs"];
     for (one, listed) in recorded.as_array().unwrap().iter().zip(listed) {
-        assert_eq!((&one["name"], &one["sha256"], &one["bytes"]), (&listed["filename"], &listed["sha256"], &listed["bytes"]));
+        assert_eq!(
+            (&one["name"], &one["sha256"], &one["bytes"]),
+            (&listed["filename"], &listed["sha256"], &listed["bytes"])
+        );
     }
     assert!(request["image_digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(request["image_digest"], artifact(&run)["runtime"]["image_digest"]);

@@ -20,7 +20,10 @@ def run(*, stage, success, error, **_):
 /// A package with a hook in every stage, of which some do something else.
 fn package(other: &[(&str, &str)]) -> Package {
     STAGES.iter().fold(Package::new(), |package, stage| {
-        let body = other.iter().find(|(at, _)| at == stage).map(|(_, body)| format!("import os, time\ndef run(**_):\n    {body}\n"));
+        let body = other
+            .iter()
+            .find(|(at, _)| at == stage)
+            .map(|(_, body)| format!("import os, time\ndef run(**_):\n    {body}\n"));
         package.hook(stage, body.as_deref().unwrap_or(TELLS))
     })
 }
@@ -33,7 +36,14 @@ fn course(run: &Run) -> Vec<String> {
             let (what, edge) = event["event"].as_str()?.split_once('.')?;
             let name = event["detail"][if what == "hook" { "stage" } else { "pass" }].as_str()?;
             let failed = event["detail"]["ok"] == false;
-            Some(format!("{}{name}", match edge { "start" => ">", _ if failed => "!", _ => "<" }))
+            Some(format!(
+                "{}{name}",
+                match edge {
+                    "start" => ">",
+                    _ if failed => "!",
+                    _ => "<",
+                }
+            ))
         })
         .collect()
 }
@@ -70,7 +80,9 @@ fn hooks_and_passes_of_a_success_run_in_the_documented_order() {
     run.assert_succeeded();
     assert_eq!(
         course(&run),
-        steps("on_job_start structure mapping after_mapping transform on_after_extract validate after_validate >generate before_save <generate on_job_end")
+        steps(
+            "on_job_start structure mapping after_mapping transform on_after_extract validate after_validate >generate before_save <generate on_job_end"
+        )
     );
     assert_eq!(annotated(&run), STAGES);
     for (stage, annotation) in STAGES.iter().zip(artifact(&run)["annotations"].as_array().unwrap()) {
@@ -88,7 +100,11 @@ fn a_hook_that_raises_fails_the_job_there_and_the_last_hook_is_told() {
         ("after_mapping", "on_job_start structure mapping", 2),
         ("on_after_extract", "on_job_start structure mapping after_mapping transform", 3),
         ("after_validate", "on_job_start structure mapping after_mapping transform on_after_extract validate", 4),
-        ("before_save", "on_job_start structure mapping after_mapping transform on_after_extract validate after_validate >generate", 4),
+        (
+            "before_save",
+            "on_job_start structure mapping after_mapping transform on_after_extract validate after_validate >generate",
+            4,
+        ),
     ] {
         let run = run(&package(&[(stage, "raise LookupError('secret cell')")]), &[Upload::names()], &[]);
         run.assert_failed("hook_failed", &[stage, "LookupError", ":3"]);
@@ -166,12 +182,17 @@ fn a_cancelled_job_tells_its_last_hook_and_keeps_what_was_done() {
 #[test]
 fn what_on_job_start_returns_is_seen_by_every_later_script_and_also_after_a_timeout() {
     let sees = |what: &str, name: &str, parameters: &str, answer: &str| {
-        format!("def {name}(*, job_context, {parameters}**_):\n    print('{what} sees:', job_context.get('region'), job_context.get('second'))\n    return {answer}\n")
+        format!(
+            "def {name}(*, job_context, {parameters}**_):\n    print('{what} sees:', job_context.get('region'), job_context.get('second'))\n    return {answer}\n"
+        )
     };
     let package = Package::new()
         .hook("on_job_start", "def run(**_):\n    return {'region': 'north'}\n")
         .hook("on_job_start", "def run(*, job_context, **_):\n    return {'second': job_context['region'] + '!'}\n")
-        .row_type("header", &sees("row detector", "detect_header", "row_index, ", "{'scores': {'header': float(row_index == 1)}}"))
+        .row_type(
+            "header",
+            &sees("row detector", "detect_header", "row_index, ", "{'scores': {'header': float(row_index == 1)}}"),
+        )
         .column(
             "name",
             &(sees("column detector", "detect_name", "", "{'scores': {'self': 1.0}}")

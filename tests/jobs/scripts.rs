@@ -43,7 +43,10 @@ fn a_row_detector_that_fails_in_any_way_is_neutral() {
         ("return {'scores': {'footer': 1.0}}", "invalid_result", 2),
     ] {
         let package = Package::new()
-            .row_type("header", "def detect_first(*, row_index, **_):\n    return {'scores': {'header': float(row_index == 1)}}\n")
+            .row_type(
+                "header",
+                "def detect_first(*, row_index, **_):\n    return {'scores': {'header': float(row_index == 1)}}\n",
+            )
             .row_type("odd", &script("detect_it(**_)", body));
         let run = run(&package, &[Upload::names()], &[]);
         assert_unharmed(&run, body);
@@ -135,9 +138,19 @@ fn a_validator_that_fails_in_any_way_is_neutral() {
 #[test]
 fn everything_at_once_is_still_a_success_with_a_diagnostic_each() {
     let package = Package::new()
-        .row_type("header", "def detect_first(*, row_index, **_):\n    return {'scores': {'header': float(row_index == 1)}}\n")
+        .row_type(
+            "header",
+            "def detect_first(*, row_index, **_):\n    return {'scores': {'header': float(row_index == 1)}}\n",
+        )
         .row_type("odd", &script("detect_row(**_)", "raise ValueError"))
-        .column("name", &format!("{}{}", script("transform(values, **_)", "raise ValueError"), "def validate(**_):\n    raise ValueError\n"))
+        .column(
+            "name",
+            &format!(
+                "{}{}",
+                script("transform(values, **_)", "raise ValueError"),
+                "def validate(**_):\n    raise ValueError\n"
+            ),
+        )
         .column("other", &script("detect_column(**_)", "raise ValueError"));
     let run = run(&package, &[Upload::names()], &[]);
     assert_unharmed(&run, "everything raises");
@@ -162,7 +175,11 @@ fn a_script_that_cannot_be_loaded_fails_the_job_with_file_and_line() {
         run.assert_failed("script_error", &[name, ":2"]);
         assert_eq!(run.code, Some(1), "{name}");
         let error = &run.json["error"];
-        assert_eq!((&error["script"], &error["line"], &error["pass"]), (&json!(name), &json!(2), &json!("load")), "{error}");
+        assert_eq!(
+            (&error["script"], &error["line"], &error["pass"]),
+            (&json!(name), &json!(2), &json!("load")),
+            "{error}"
+        );
         assert!(passes(&run).is_empty());
     }
 }
@@ -200,7 +217,10 @@ fn megabytes_of_print_are_cut_with_a_mark_and_a_tail_and_change_nothing() {
     let size = run.out.join("events.ndjson").metadata().unwrap().len();
     assert!(size < 4 << 20, "{size} bytes of events");
     // One line without an end.
-    let package = Package::new().column("name", &script("transform(values, **_)", "print('y' * 5_000_000, end='')\n    return {'values': values}"));
+    let package = Package::new().column(
+        "name",
+        &script("transform(values, **_)", "print('y' * 5_000_000, end='')\n    return {'values': values}"),
+    );
     let run = crate::support::run(&package, &[Upload::names()], &[]);
     assert_unharmed(&run, "a line of 5 MB");
     assert!(run.log().iter().all(|line| line.chars().count() <= 4200));
@@ -222,7 +242,9 @@ fn a_script_that_never_returns_is_a_timeout_that_says_where() {
 
 #[test]
 fn a_process_that_ends_inside_a_script_is_a_script_error_that_says_where() {
-    for (body, pass) in [("os._exit(0)", "transform"), ("os.abort()", "transform"), ("os.kill(os.getpid(), 11)", "transform")] {
+    for (body, pass) in
+        [("os._exit(0)", "transform"), ("os.abort()", "transform"), ("os.kill(os.getpid(), 11)", "transform")]
+    {
         let package = Package::new().column("name", &script("transform(values, **_)", body));
         let run = run(&package, &[Upload::names()], &[]);
         run.assert_failed("script_error", &[]);
@@ -265,7 +287,8 @@ fn a_package_with_syntax_errors_is_refused_with_every_line_and_nothing_of_it_is_
 #[track_caller]
 fn refused_at_once(package: &Package) -> Run {
     let world = World::new(package, &[Upload::names()]);
-    let run = crate::support::Running::start(world, &["--docker-host", "unix:///nonexistent/docker.sock"], |_| {}).wait_unchecked();
+    let run = crate::support::Running::start(world, &["--docker-host", "unix:///nonexistent/docker.sock"], |_| {})
+        .wait_unchecked();
     assert_eq!((run.code, run.job_id()), (Some(2), None), "{}", run.stdout);
     assert!(!run.out.exists(), "nothing was written");
     run
@@ -285,8 +308,8 @@ fn missing_scripts_and_unknown_keys_are_all_listed_before_anything_starts() {
     let run = refused_at_once(&package);
     run.assert_failed("package_invalid", &["ade validate"]);
     let codes = codes(&run);
-    assert_eq!(codes.iter().filter(|code| **code == "manifest.script_missing").count(), 2, "{codes:?}");
-    assert!(codes.iter().filter(|code| code.starts_with("manifest.unknown")).count() >= 2, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == "script_missing").count(), 2, "{codes:?}");
+    assert!(codes.iter().filter(|code| **code == "unknown_key").count() == 3, "{codes:?}");
     let told: Vec<&Value> = run.json["diagnostics"].as_array().unwrap().iter().collect();
     for word in ["hooks/strat.py", "columns/nmae.py", "on_job_finish", "requird", "timeout"] {
         let one = told.iter().find(|one| one["message"].as_str().unwrap().contains(word));
@@ -310,10 +333,9 @@ fn requirements_that_cannot_be_met_are_refused_and_comments_are_not_requirements
 
 #[test]
 fn a_package_that_asks_for_network_runs_without_it_and_the_decision_is_recorded() {
-    let look = "import socket\ndef run(**_):\n    print('interfaces:', [name for _, name in socket.if_nameindex()])\n";
+    let look = "def run(**_):\n    print('interfaces:', [line.split(':')[0].strip() for line in list(open('/proc/net/dev'))[2:]])\n";
     for key in ["runtime_network_access", "allow_net"] {
-        let package =
-            Package::new().hook("on_job_start", look).manifest(json!({"engine": {"defaults": {key: true}}}));
+        let package = Package::new().hook("on_job_start", look).manifest(json!({"engine": {"defaults": {key: true}}}));
         let run = run(&package, &[Upload::names()], &[]);
         assert_unharmed(&run, key);
         assert_eq!(run.finding("interfaces"), "['lo']");

@@ -7,10 +7,11 @@ job's fate: the engine treats every message as hostile input and bounds it again
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 LOG_LINE_CHARS = 4_096
@@ -171,10 +172,16 @@ class LineWriter(io.TextIOBase):
             self._cutting = False
             return
         size = len(line) if line.isascii() else len(line.encode("utf-8", "replace"))
-        if not self._budget.take(min(size, LOG_LINE_CHARS * 4)):
-            return
+        kept = self._budget.take(min(size, LOG_LINE_CHARS * 4))
         text = line if len(line) <= LOG_LINE_CHARS else line[:LOG_LINE_CHARS] + "…"
-        self._channel.event("log", self._level, stream=self._stream, text=text.encode("utf-8", "replace").decode("utf-8"))
+        data = text.encode("utf-8", "replace")
+        if kept:
+            self._channel.event("log", self._level, stream=self._stream, text=data.decode("utf-8"))
+            return
+        # Past the budget a line is not worth an event: the supervisor counts what comes through the plain pipe, keeps
+        # the last lines of it, and says so. A script may have closed the pipe; then there is nobody to tell.
+        with suppress(OSError):
+            os.write(self._fd, data + b"\n")
 
 
 class _ByteSide(io.RawIOBase):
