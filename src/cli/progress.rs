@@ -92,8 +92,11 @@ impl Observer for Screen {
                 }
             }
             "pass.exit" => {
-                let rows =
-                    event.detail.get("stats").and_then(|stats| stats.get("rows").or_else(|| stats.get("rows_written"))).and_then(serde_json::Value::as_u64);
+                let rows = event
+                    .detail
+                    .get("stats")
+                    .and_then(|stats| stats.get("rows").or_else(|| stats.get("rows_written")))
+                    .and_then(serde_json::Value::as_u64);
                 self.rows = rows.unwrap_or(self.rows);
                 let took = event.duration_ms.unwrap_or_default();
                 let rows = if self.rows > 0 { format!("{} rows", thousands(self.rows)) } else { String::new() };

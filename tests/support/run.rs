@@ -24,7 +24,7 @@ pub fn ade() -> Command {
     command
 }
 
-/// Builds the image unless it is there, so that no test has to wait for it, interrupts it, or finds its lock file.
+/// Builds the image unless it is there, so that no test times its building, interrupts it, or does it again.
 fn build_image_once() {
     static DONE: std::sync::Once = std::sync::Once::new();
     DONE.call_once(|| {

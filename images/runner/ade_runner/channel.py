@@ -7,11 +7,10 @@ job's fate: the engine treats every message as hostile input and bounds it again
 from __future__ import annotations
 
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 LOG_LINE_CHARS = 4_096
@@ -93,36 +92,14 @@ class Progress:
         self._channel.progress(self._pass, rows, rows)
 
 
-class LogBudget:
-    """How much script output one job may send; past it, lines and bytes are only counted."""
-
-    def __init__(self, lines: int, size: int) -> None:
-        self._lines = lines
-        self._bytes = size
-        self.dropped_lines = 0
-        self.dropped_bytes = 0
-
-    def take(self, size: int) -> bool:
-        """Whether one more line of ``size`` bytes may be sent."""
-        if self._lines > 0 and self._bytes >= size:
-            self._lines -= 1
-            self._bytes -= size
-            return True
-        self._lines = 0
-        self.dropped_lines += 1
-        self.dropped_bytes += size
-        return False
-
-
 class LineWriter(io.TextIOBase):
     """Stands in for ``sys.stdout`` or ``sys.stderr`` while scripts run: every line becomes a ``log`` event."""
 
-    def __init__(self, stream: str, level: str, channel: Channel, budget: LogBudget, fd: int) -> None:
+    def __init__(self, stream: str, level: str, channel: Channel, fd: int) -> None:
         super().__init__()
         self._stream = stream
         self._level = level
         self._channel = channel
-        self._budget = budget
         self._fd = fd
         self._pending = ""
         self._cutting = False
@@ -168,20 +145,10 @@ class LineWriter(io.TextIOBase):
     def _line(self, line: str) -> None:
         if self._cutting:
             # The head of this line was sent when it outgrew the limit; its tail is dropped up to the newline.
-            self._budget.dropped_bytes += len(line)
             self._cutting = False
             return
-        size = len(line) if line.isascii() else len(line.encode("utf-8", "replace"))
-        kept = self._budget.take(min(size, LOG_LINE_CHARS * 4))
         text = line if len(line) <= LOG_LINE_CHARS else line[:LOG_LINE_CHARS] + "…"
-        data = text.encode("utf-8", "replace")
-        if kept:
-            self._channel.event("log", self._level, stream=self._stream, text=data.decode("utf-8"))
-            return
-        # Past the budget a line is not worth an event: the supervisor counts what comes through the plain pipe, keeps
-        # the last lines of it, and says so. A script may have closed the pipe; then there is nobody to tell.
-        with suppress(OSError):
-            os.write(self._fd, data + b"\n")
+        self._channel.event("log", self._level, stream=self._stream, text=text.encode("utf-8", "replace").decode("utf-8"))
 
 
 class _ByteSide(io.RawIOBase):
@@ -201,15 +168,15 @@ class _ByteSide(io.RawIOBase):
 
 
 @contextmanager
-def captured_output(channel: Channel, lines: int, size: int) -> Iterator[LogBudget]:
-    """Turns ``print()`` and friends into bounded ``log`` events (stdout: info, stderr: warning)."""
-    budget = LogBudget(lines, size)
+def captured_output(channel: Channel) -> Iterator[None]:
+    """Turns ``print()`` and friends into ``log`` events (stdout: info, stderr: warning). Lines are bounded here; how many
+    of them are kept is the supervisor's to say."""
     saved = sys.stdout, sys.stderr
-    out = LineWriter("stdout", "info", channel, budget, 1)
-    err = LineWriter("stderr", "warning", channel, budget, 2)
+    out = LineWriter("stdout", "info", channel, 1)
+    err = LineWriter("stderr", "warning", channel, 2)
     sys.stdout, sys.stderr = out, err
     try:
-        yield budget
+        yield
     finally:
         sys.stdout, sys.stderr = saved
         out.finish()

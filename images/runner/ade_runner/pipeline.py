@@ -107,7 +107,6 @@ def _stage(
     batch_rows: int,
 ) -> Iterator[JobRun]:
     """What a job needs around it: column stores, captured output, and the scripts' environment."""
-    limits = job.get("limits", {})
     folder = root / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     (root / "out").mkdir(exist_ok=True)
@@ -115,7 +114,7 @@ def _stage(
     try:
         with (
             script_environment(root / "package", manifest.env),
-            captured_output(channel, int(limits.get("log_lines", 5000)), int(limits.get("log_bytes", 1_048_576))),
+            captured_output(channel),
         ):
             yield JobRun(
                 job=job,

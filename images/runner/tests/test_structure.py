@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ade_runner.spill import Spill
+from ade_runner.structure import scan
 from jobs import PEOPLE, Bench, manifest
 
 
@@ -283,3 +285,36 @@ def test_side_by_side_tables_may_have_their_headers_in_different_rows(bench):
     assert ranges(done) == ["A1:B5", "D3:E5"]
     assert [table["header"]["kind"] for table in done.tables] == ["raw", "promoted"]
     assert [table["row_count"] for table in done.tables] == [4, 2]
+
+
+def test_a_record_of_one_text_is_data_and_a_note_after_a_blank_row_is_excluded_and_reported(bench):
+    done = bench.table([HEADER, *ROWS, ["A4"], ["Dee"], ["A5", "Eve", 5], [], ["All figures were checked."]])
+    assert [row[0] for row in done.rows[1:]] == ["A1", "A2", "A3", "A4", "Dee", "A5"]
+    place = done.diagnostic("structure.excluded_rows")["place"]
+    assert (place["rows"], place["first_row"], place["last_row"]) == (1, 9, 9)
+
+
+def test_a_header_cell_merged_downwards_does_not_turn_a_record_into_a_header(bench):
+    done = bench.table([HEADER, [None, "Ada Long", 1], *ROWS[1:]], merge={"Sheet1": ["A1:A2"]})
+    assert done.tables[0]["row_count"] == 3
+    assert done.rows[1][1:] == ["Ada Long", 1]
+
+
+def test_a_table_that_is_too_wide_is_refused_while_scanning_before_its_rows_are_stored(bench, monkeypatch):
+    monkeypatch.setattr(scan, "MAX_TABLE_COLUMNS", 6)
+    monkeypatch.setattr(scan, "CHUNK_CELLS", 40)
+    stored: list[int] = []
+    monkeypatch.setattr(Spill, "append", lambda self, columns: stored.append(len(columns)))
+    done = bench.table([[at * 10 + row for at in range(8)] for row in range(50)])
+    assert done.error["kind"] == "input_too_wide"
+    assert not stored
+
+
+def test_chunks_end_at_so_many_cells_without_losing_a_row(bench, monkeypatch):
+    monkeypatch.setattr(scan, "CHUNK_CELLS", 12)
+    heights: list[int] = []
+    append = Spill.append
+    monkeypatch.setattr(Spill, "append", lambda self, columns: heights.append(len(columns[0])) or append(self, columns))
+    done = bench.table([HEADER, *[[f"A{at}", "Ada Long", at] for at in range(20)]])
+    assert [row[2] for row in done.rows[1:]] == list(range(20))
+    assert max(heights) == 4

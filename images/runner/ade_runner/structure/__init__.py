@@ -66,11 +66,12 @@ def _sheet(
     classify = (
         package_classifier(run, sheet_id, info.name, source) if run.scripts.row_detectors else builtin_classifier(words)
     )
-    scan = SheetScan(run.raw, classify, words, progress)
+    name = f"sheet {info.name!r} of {source}"
+    scan = SheetScan(run.raw, classify, words, progress, name)
     for row, values in book.rows(index):
         scan.feed(row, values)
     scan.finish()
-    tables, skipped = infer(scan.blocks, book.merged(index), run.raw, words, f"sheet {info.name!r} of {source}")
+    tables, skipped = infer(scan.blocks, book.merged(index), run.raw, words, name)
     for row in {row for found in tables for row in found.header_rows}:
         scan.classification.relabel(row, "header")
     entry: dict[str, Any] = {

@@ -10,10 +10,9 @@ from ..errors import JobError
 from ..spill import Spill
 from ..tables import Piece, Stored
 from ..values import Value
-from .scan import Block, Candidate, texts_of
+from .scan import MAX_TABLE_COLUMNS, Block, Candidate, texts_of
 from .text import fold, header_text, is_header_text, is_prose, kind
 
-MAX_TABLE_COLUMNS = 2_048
 PREAMBLE_ROWS = 10
 """A small block without a header over the first header of a sheet is a preamble, not a table."""
 PROMOTION_SAMPLE = 50

@@ -6,7 +6,7 @@ Only ranges, header candidates and counts per column stay in memory; values go t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any
 
 from ..channel import Progress
@@ -19,6 +19,9 @@ from .text import fold, header_text
 CHUNK_ROWS = 8_192
 CHUNK_CELLS = 500_000
 """A chunk of the column store ends at whichever comes first."""
+
+MAX_TABLE_COLUMNS = 2_048
+"""Columns side by side that hold values; a wider table is refused before its rows are stored."""
 
 MAX_BLOCKS = 256
 """Blocks per sheet; once they are used up, further header rows and stray rows join the last block."""
@@ -138,7 +141,7 @@ class Classification:
 class SheetScan:
     """Feeds on rows in ascending order; after :meth:`finish`, ``blocks`` holds what was found."""
 
-    def __init__(self, spill: Spill, classify: Classifier, words: frozenset[str], progress: Progress) -> None:
+    def __init__(self, spill: Spill, classify: Classifier, words: frozenset[str], progress: Progress, name: str) -> None:
         self.blocks: list[Block] = []
         self.classification = Classification()
         self.rows = 0
@@ -146,6 +149,8 @@ class SheetScan:
         """Header rows that could not begin another block."""
         self.excluded: list[int] = []
         """Under a table: how many rows were labelled ``separator``, the first and the last of them."""
+        self._name = name
+        """What errors call the sheet."""
         self._spill = spill
         self._classify = classify
         self._words = words
@@ -300,17 +305,25 @@ class SheetScan:
             return
         columns: list[list[Any]] = [self._numbers]
         columns.extend(map(list, zip_longest(*self._buffer)))
+        height = len(self._numbers)
+        counts = block.counts
+        counts.extend([0] * (len(columns) - 1 - len(counts)))
+        for at, column in enumerate(columns[1:]):
+            counts[at] += height - column.count(None)
+        widest = max(len(list(run)) for used, run in groupby(counts, bool) if used)
+        if widest > MAX_TABLE_COLUMNS:
+            raise JobError(
+                "input_too_wide",
+                f"{self._name}: a table of {widest:,} columns or more; at most {MAX_TABLE_COLUMNS:,} are read. "
+                "Split the sheet, or move its columns into rows.",
+                detail={"columns": widest, "limit": MAX_TABLE_COLUMNS},
+            )
         try:
             block.chunks.append(self._spill.append(columns))
         except OSError:
             raise JobError(
                 "disk_full", "the job's scratch space is full; split the input, or have the scratch limit raised"
             ) from None
-        height = len(self._numbers)
-        counts = block.counts
-        counts.extend([0] * (len(columns) - 1 - len(counts)))
-        for at, column in enumerate(columns[1:]):
-            counts[at] += height - column.count(None)
         self._numbers, self._buffer = [], []
 
 
