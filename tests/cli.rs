@@ -90,7 +90,6 @@ fn json_of_the_other_commands_is_one_object_too() {
     let said = object(&call(&["validate", "--json", broken]), 2);
     assert_eq!((keys(&said), &said["errors"]), (vec!["diagnostics", "errors", "valid", "warnings"], &json!(1)));
     assert_eq!(object(&call(&["validate", "--json", "/nonexistent"]), 2)["error"]["kind"], "package_invalid");
-    // The image is there by now.
     let image = object(&call(&["image", "show", "--json"]), 0);
     assert_eq!(keys(&image), ["created", "id", "labels", "route", "size", "tag"]);
     assert!(image["id"].as_str().unwrap().starts_with("sha256:") && image["size"].as_u64() > Some(1 << 20), "{image}");

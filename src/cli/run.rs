@@ -140,6 +140,13 @@ impl Staging {
                 format!("cannot write to {}: {error}; choose another folder with --out", out.display()),
             )
         };
+        for path in FILES.map(|name| out.join(name)) {
+            if path.is_dir() {
+                let message =
+                    format!("cannot write {}: it is a folder; choose another folder with --out", path.display());
+                return Err(Failure::new(FailureKind::HostIo, message));
+            }
+        }
         let made: Vec<PathBuf> = out
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
@@ -154,19 +161,24 @@ impl Staging {
         self.folder.path()
     }
 
-    /// Moves the job's files into place, and removes those of an earlier job that this one did not make.
+    /// Moves the job's files into place, and removes those of an earlier job that this one did not make. The workbook goes
+    /// first and comes last: whenever there is one, the files beside it are of the same job.
     fn commit(mut self, files: &[&str]) -> Result<(), Failure> {
+        let failed = |path: &Path, error: std::io::Error| {
+            Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", path.display()))
+        };
         for name in FILES {
             let to = self.out.join(name);
-            let result = if files.contains(&name) {
-                std::fs::rename(self.folder.path().join(name), &to)
-            } else {
-                std::fs::remove_file(&to)
-                    .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            };
-            result.map_err(|error| {
-                Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", to.display()))
-            })?;
+            if name != "normalized.xlsx" && files.contains(&name) {
+                continue;
+            }
+            std::fs::remove_file(&to)
+                .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+                .map_err(|error| failed(&to, error))?;
+        }
+        for name in FILES.into_iter().rev().filter(|name| files.contains(name)) {
+            let to = self.out.join(name);
+            std::fs::rename(self.folder.path().join(name), &to).map_err(|error| failed(&to, error))?;
         }
         self.made.clear();
         Ok(())

@@ -81,12 +81,17 @@ pub fn read_outputs(source: impl Read, folder: &Path, limit: u64) -> Result<Vec<
         }
         let mut file = File::create_new(folder.join(expected)).map_err(|error| host(folder, &error))?;
         let mut buffer = vec![0; CHUNK];
+        let mut missing = entry.size();
         loop {
             let read = entry.read(&mut buffer).map_err(|error| broken(&error))?;
             if read == 0 {
                 break;
             }
+            missing = missing.saturating_sub(read as u64);
             file.write_all(&buffer[..read]).map_err(|error| host(folder, &error))?;
+        }
+        if missing > 0 {
+            return Err(invalid(format!("the output archive ends inside of {shown:?}, {missing} bytes are missing")));
         }
         collected.push((*expected).to_owned());
     }
@@ -216,6 +221,15 @@ mod tests {
         let (result, folder) = read(&bytes, 1000);
         assert_eq!(result.unwrap().len(), 2);
         assert_eq!(std::fs::read(folder.path().join("normalized.xlsx")).unwrap(), b"PK");
+    }
+
+    #[test]
+    fn an_archive_that_ends_inside_of_a_file_is_damaged_wherever_it_is_cut() {
+        let bytes = tar_of(&[("artifact.json", tar::EntryType::Regular, &[b'x'; 900])]);
+        for length in [513, 600, 1024, 1411] {
+            let failure = refused(&bytes[..length]);
+            assert!(failure.message.contains("artifact.json"), "{length}: {failure}");
+        }
     }
 
     #[test]

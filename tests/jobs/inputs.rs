@@ -8,24 +8,31 @@ use crate::workbook;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A worksheet with cells where it says `@`.
-const SHEET: &str = r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>@</sheetData></worksheet>"#;
+/// A worksheet around its rows.
+const BEFORE: &str =
+    r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>"#;
+const AFTER: &str = "</sheetData></worksheet>";
 
 fn roster() -> Vec<u8> {
     std::fs::read(project().join("docs/examples/membership/roster.xlsx")).unwrap()
 }
 
+/// A workbook with the rows of this XML.
+fn rows(xml: &str) -> Vec<u8> {
+    workbook(&format!("{BEFORE}{xml}{AFTER}"), 0, "")
+}
+
 /// A workbook with these rows of texts.
-fn table(rows: &[&[&str]]) -> Vec<u8> {
+fn table(lines: &[&[&str]]) -> Vec<u8> {
     let mut xml = String::new();
-    for row in rows {
+    for row in lines {
         xml.push_str("<row>");
         for cell in *row {
             write!(xml, r#"<c t="inlineStr"><is><t>{cell}</t></is></c>"#).unwrap();
         }
         xml.push_str("</row>");
     }
-    workbook(SHEET, xml.as_bytes(), 1)
+    rows(&xml)
 }
 
 /// An OLE2 compound file that has nothing but a directory with these streams ([MS-CFB]): what a program sees that asks
@@ -108,8 +115,7 @@ fn a_file_that_is_no_workbook_is_called_what_it_is() {
 fn a_protected_a_truncated_and_an_empty_workbook_are_told_apart() {
     let roster = roster();
     let mut damaged = runner_fixture("sample.ods");
-    let half = damaged.len() / 2;
-    damaged[half..half + 200].fill(0x5a);
+    damaged[4200..4400].fill(0x5a); // in the middle of content.xml
     for (name, content, kind) in [
         ("secret.xlsx", compound_file(&["EncryptionInfo", "EncryptedPackage"]), "input_encrypted"),
         ("half.xlsx", roster[..roster.len() / 2].to_vec(), "input_corrupt"),
@@ -121,7 +127,7 @@ fn a_protected_a_truncated_and_an_empty_workbook_are_told_apart() {
         assert_refused(&run(&Package::new(), &[Upload::new(name, content)], &[]), kind, name);
     }
     // No cell in any input: there is no single one to name.
-    for content in [table(&[]), workbook(SHEET, b"<row r=\"5\"><c r=\"B5\"/></row>", 1), b"\n\n,,\n".to_vec()] {
+    for content in [table(&[]), rows(r#"<row r="5"><c r="B5"/></row>"#), b"\n\n,,\n".to_vec()] {
         let run = run(&Package::new(), &[Upload::new("blank", content)], &[]);
         assert_refused(&run, "input_no_data", "no cell of any input holds a value");
     }
@@ -160,25 +166,22 @@ fn what_is_too_wide_or_too_long_names_the_limit() {
 }
 
 #[test]
-fn a_cell_of_a_gigabyte_in_a_small_file_is_refused_in_little_time_and_memory() {
-    // Deflate level 1 makes about 1:200 of this, which is below what counts as a zip bomb.
-    let piece = "A cell that never ends. ".repeat(1 << 15);
-    let cell = SHEET.replace('@', r#"<row r="1"><c r="A1" t="inlineStr"><is><t>@</t></is></c></row>"#);
-    let content = workbook(&cell, piece.as_bytes(), (1 << 30) / piece.len());
-    assert!(content.len() < 16 << 20, "{} bytes", content.len());
-    let run = run(&Package::new(), &[Upload::new("endless.xlsx", content)], &["--memory-mb", "128"]);
-    assert_refused(&run, "input_cell_too_large", "endless.xlsx");
-    assert!(run.elapsed < Duration::from_secs(20), "{:?}", run.elapsed);
+fn a_huge_cell_in_a_small_file_is_refused_in_little_time_and_memory() {
+    let head = format!(r#"{BEFORE}<row r="1"><c r="A1" t="inlineStr"><is><t>x"#);
+    let tail = format!("</t></is></c></row>{AFTER}");
+    // Above 100 MiB, what unpacks to more than 1,000 times its size is a bomb; below, the cell itself is too large.
+    for (name, blanks, kind) in
+        [("long.xlsx", 90 << 20, "input_cell_too_large"), ("endless.xlsx", 1 << 30, "input_zip_bomb")]
+    {
+        let content = workbook(&head, blanks, &tail);
+        assert!(content.len() < 2 << 20, "{} bytes", content.len());
+        let run = run(&Package::new(), &[Upload::new(name, content)], &["--memory-mb", "64"]);
+        assert_refused(&run, kind, name);
+        assert!(run.elapsed < Duration::from_secs(20), "{:?}", run.elapsed);
+    }
     let text = format!("Name\n\"{}\n", "x".repeat(3 << 20));
-    let open = crate::support::run(&Package::new(), &[Upload::new("open quote.csv", text)], &[]);
+    let open = run(&Package::new(), &[Upload::new("open quote.csv", text)], &[]);
     assert_refused(&open, "input_cell_too_large", "open quote.csv");
-}
-
-#[test]
-fn a_workbook_that_unpacks_to_far_more_than_its_size_is_refused() {
-    let bomb = workbook(SHEET, &vec![b' '; 1 << 20], 1500);
-    let run = run(&Package::new(), &[Upload::new("bomb.xlsx", bomb)], &[]);
-    assert_refused(&run, "input_zip_bomb", "bomb.xlsx");
 }
 
 #[test]
@@ -241,10 +244,9 @@ fn older_and_open_formats_give_the_same_rows() {
         assert_eq!(artifact(&run)["sheets"][1]["visibility"], "hidden", "{name}");
         let sheet = workbook::read(&run);
         assert!(sheet.rows.len() > 1, "{name}: {} rows", sheet.rows.len());
-        outputs.push((
-            sheet.headers.clone(),
-            sheet.rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>()).collect::<Vec<_>>(),
-        ));
+        // The converter wrote booleans of formulas as numbers into the one and as booleans into the other.
+        let columns = sheet.headers.iter().filter(|header| *header != "raw_Flag");
+        outputs.push(columns.map(|header| (header.clone(), sheet.column(header))).collect::<Vec<_>>());
     }
     assert_eq!(outputs[0], outputs[1]);
 }

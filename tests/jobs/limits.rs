@@ -95,7 +95,7 @@ fn inputs_that_do_not_fit_into_scratch_are_refused_with_the_number_that_is_neede
 
 #[test]
 fn scratch_space_that_scripts_fill_is_a_clear_error() {
-    let body = "open('/job/tmp/much', 'wb').write(b'x' * (200 << 20))";
+    let body = "with open('/job/tmp/much', 'wb') as file:\n    for _ in range(200): file.write(b'x' * (1 << 20))";
     let run = run(&Package::attacking(body), &[Upload::names()], &["--memory-mb", "256"]);
     run.assert_failed("disk_full", &["scratch"]);
     assert_eq!(run.code, Some(1));

@@ -308,8 +308,8 @@ fn missing_scripts_and_unknown_keys_are_all_listed_before_anything_starts() {
     let run = refused_at_once(&package);
     run.assert_failed("package_invalid", &["ade validate"]);
     let codes = codes(&run);
-    assert_eq!(codes.iter().filter(|code| **code == "manifest.script_missing").count(), 2, "{codes:?}");
-    assert!(codes.iter().filter(|code| code.starts_with("manifest.unknown")).count() >= 2, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == "script_missing").count(), 2, "{codes:?}");
+    assert!(codes.iter().filter(|code| **code == "unknown_key").count() == 3, "{codes:?}");
     let told: Vec<&Value> = run.json["diagnostics"].as_array().unwrap().iter().collect();
     for word in ["hooks/strat.py", "columns/nmae.py", "on_job_finish", "requird", "timeout"] {
         let one = told.iter().find(|one| one["message"].as_str().unwrap().contains(word));
@@ -333,7 +333,7 @@ fn requirements_that_cannot_be_met_are_refused_and_comments_are_not_requirements
 
 #[test]
 fn a_package_that_asks_for_network_runs_without_it_and_the_decision_is_recorded() {
-    let look = "import socket\ndef run(**_):\n    print('interfaces:', [name for _, name in socket.if_nameindex()])\n";
+    let look = "def run(**_):\n    print('interfaces:', [line.split(':')[0].strip() for line in list(open('/proc/net/dev'))[2:]])\n";
     for key in ["runtime_network_access", "allow_net"] {
         let package = Package::new().hook("on_job_start", look).manifest(json!({"engine": {"defaults": {key: true}}}));
         let run = run(&package, &[Upload::names()], &[]);

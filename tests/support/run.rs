@@ -24,6 +24,17 @@ pub fn ade() -> Command {
     command
 }
 
+/// Builds the image unless it is there, so that no test times its building, interrupts it, or does it again.
+fn build_image_once() {
+    static DONE: std::sync::Once = std::sync::Once::new();
+    DONE.call_once(|| {
+        if !ade().args(["image", "show", "--json"]).output().is_ok_and(|shown| shown.status.success()) {
+            let built = ade().args(["image", "build", "--json"]).output().expect("ade starts");
+            assert!(built.status.success(), "the image is built: {}", String::from_utf8_lossy(&built.stdout));
+        }
+    });
+}
+
 /// Runs a package over inputs with further arguments of `ade run`, to the end.
 pub fn run(package: &Package, uploads: &[Upload], args: &[&str]) -> Run {
     start(package, uploads, args).wait()
@@ -51,6 +62,7 @@ pub struct Running {
 impl Running {
     /// Starts `ade run --json` in a world of its own; `prepare` may change the command.
     pub fn start(world: World, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        build_image_once();
         let mut command = ade();
         command
             .args(["run", "--json", "--out"])
