@@ -3,7 +3,9 @@
 #![no_main]
 
 use ade::events::EventLog;
-use ade::sandbox::protocol::{Decoder, Done, FromSupervisor, MAX_PAYLOAD, Progress, ProtocolError, RawEvent, Ready, parse};
+use ade::sandbox::protocol::{
+    Decoder, Done, FromSupervisor, MAX_PAYLOAD, Progress, ProtocolError, RawEvent, Ready, parse,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// All frames up to the first error, which a byte stream cannot recover from.

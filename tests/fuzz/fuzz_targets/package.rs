@@ -22,15 +22,23 @@ fuzz_target!(|data: &[u8]| {
             let mut before = "";
             for (name, bytes) in package.files() {
                 assert!(before < name && bytes.len() as u64 <= caps.file_bytes);
-                assert!(name.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0'])), "{name:?}");
+                assert!(
+                    name.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0'])),
+                    "{name:?}"
+                );
                 before = name;
             }
-            validate(&package, &Caps { timeout_ms: 300_000, memory_mb: 2048 });
+            let report = validate(&package, &Caps { timeout_ms: 300_000, memory_mb: 2048 });
+            assert_eq!(report.is_ok(), report.counts.errors == 0, "a manifest exactly when there is no error");
             let mut canonical = Vec::new();
             package.write_canonical_zip(&mut canonical).unwrap();
             std::fs::write(&path, &canonical).unwrap();
             let again = Package::open(&path, &PackageCaps::default()).unwrap();
-            assert_eq!(package.package_sha256(), again.package_sha256(), "a package and its canonical zip are the same");
+            assert_eq!(
+                package.package_sha256(),
+                again.package_sha256(),
+                "a package and its canonical zip are the same"
+            );
         }
     }
 });
