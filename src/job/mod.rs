@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -163,7 +163,7 @@ pub async fn run(
     write_json(&staging.join("run-request.json"), &run_request)?;
     let events_path = staging.join("events.ndjson");
     let events = File::create(&events_path).map_err(|error| host_io(&events_path, &error))?;
-    let mut recorder = Recorder { log: EventLog::new(BufWriter::new(events), job.id.as_str(), 1, 1), observer };
+    let mut recorder = Recorder { log: EventLog::new(LineWriter::new(events), job.id.as_str(), 1, 1), observer };
     recorder.note(|log| log.event("enqueue").state("queued").write());
     recorder.note(|log| {
         log.event("start").state("running").with("inputs", job.inputs.len()).with("limits", json!(job.limits)).write()
@@ -268,12 +268,12 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
 }
 
 struct Recorder<'a> {
-    log: EventLog<BufWriter<File>>,
+    log: EventLog<LineWriter<File>>,
     observer: &'a mut dyn Observer,
 }
 
 impl Recorder<'_> {
-    fn note(&mut self, write: impl FnOnce(&mut EventLog<BufWriter<File>>) -> Event) {
+    fn note(&mut self, write: impl FnOnce(&mut EventLog<LineWriter<File>>) -> Event) {
         let event = write(&mut self.log);
         self.observer.event(&event);
     }
