@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import importlib.util
+import json
+import marshal
 import os
 import py_compile
 import re
@@ -242,6 +245,36 @@ def bytecode(root: Root, folders: Iterable[str]) -> None:
             raise AssemblyError(f"{folder}: some module does not compile, see above")
 
 
+LIST_LOADED = """
+import json, sys
+before = set(sys.modules)
+sys.path[:0] = sys.argv[1:]
+from ade_runner import supervisor
+supervisor.preload()
+specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items() if name not in before and name != "__main__"]
+print(json.dumps([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec]))
+"""
+"""What a parked supervisor has loaded, asked of the interpreter that the image gets."""
+
+
+def bundle(root: Root) -> None:
+    """The bytecode of what a parked supervisor loads, in the one file that boot.py reads."""
+    command = [sys.executable, "-S", "-s", "-P", "-B", "-X", "utf8", "-c", LIST_LOADED]
+    paths = [str(root.at("/opt/ade")), str(root.at("/opt/ade/lib"))]
+    listing = subprocess.run(command + paths, capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
+        raise AssemblyError(f"the supervisor cannot be loaded: {listing.stderr.strip()}")
+    modules: dict[str, tuple[bool, str, bytes]] = {}
+    for name, is_package, origin in sorted(json.loads(listing.stdout)):
+        if origin is None or not origin.endswith(".py"):
+            continue
+        inside = origin.removeprefix(str(root.path))
+        cached = root.at(importlib.util.cache_from_source(inside))
+        # The 16 bytes before the code are the file's own header (PEP 552).
+        modules[name] = (is_package, inside, cached.read_bytes()[16:])
+    root.at("/opt/ade/bundle").write_bytes(marshal.dumps(modules))
+
+
 def settle(root: Root) -> None:
     """Fixed modes and times; refuses anything that this image must never hold."""
     for path in sorted(root.path.rglob("*"), reverse=True):
@@ -285,6 +318,7 @@ def main() -> None:
     libraries(root)
     data(root)
     bytecode(root, (stdlib, "/opt/ade"))
+    bundle(root)
     settle(root)
     if given.tar:
         archive(root, given.tar)

@@ -8,19 +8,23 @@ exception may quote a cell, so only its class is kept.
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.util
 import inspect
 import os
 import re
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
+
+try:
+    # The interpreter's own: hashlib would load OpenSSL, which takes a starting container longer than all else here.
+    from _sha256 import sha256
+except ImportError:
+    from hashlib import sha256
 
 from .errors import JobError
 from .manifest import Field, HookRef, Manifest
@@ -365,7 +369,7 @@ class Package:
         they were defined."""
         module = self._module(script)
         prefix = name.endswith("_")
-        version = hashlib.sha256((self.root / script).read_bytes()).hexdigest()[:12]
+        version = sha256((self.root / script).read_bytes()).hexdigest()[:12]
         found: list[Rule] = []
         for key, value in list(vars(module).items()):
             if not (key.startswith(name) if prefix else key == name) or not callable(value) or isinstance(value, type):
@@ -465,8 +469,8 @@ def script_environment(root: Path, env: Mapping[str, str]) -> Iterator[None]:
 
 
 def _after_standard_library() -> int:
-    paths = sysconfig.get_paths()
-    standard = {paths["stdlib"], paths["platstdlib"], os.path.join(paths["platstdlib"], "lib-dynload")}
+    library = os.path.dirname(os.__file__)
+    standard = {library, os.path.join(library, "lib-dynload")}
     return max((at + 1 for at, one in enumerate(sys.path) if one in standard), default=len(sys.path))
 
 

@@ -646,7 +646,7 @@ def _done(
     engine.send(frames.encode_json(frames.DONE, record))
 
 
-def _preload() -> None:
+def preload() -> None:
     """Imports what every job needs while the container is still parked: a fork then starts with it."""
     from . import check, pipeline  # noqa: F401
 
@@ -661,7 +661,7 @@ def main() -> NoReturn:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if soft or hard:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _preload()
+    preload()
     code = 0
     engine = Engine(os.dup(0), os.dup(1))
     try:

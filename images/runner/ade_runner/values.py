@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from decimal import Decimal
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ade_runner.errors import JobError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 Value = None | str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
 
@@ -65,7 +68,9 @@ def coerce(value: object) -> Value:
 
 
 def _coerce_foreign(value: Any) -> Value:
-    if isinstance(value, Decimal):
+    # Whoever returns a Decimal has imported the module; a job that has none need not.
+    decimal = sys.modules.get("decimal")
+    if decimal is not None and isinstance(value, decimal.Decimal):
         return _from_decimal(value)
     if not isinstance(value, _SCALAR_BASES) and callable(getattr(value, "item", None)):
         item = value.item()

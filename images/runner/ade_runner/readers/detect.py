@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ade_runner.errors import JobError
-from ade_runner.readers import calamine_book, delimited, ole2
+from ade_runner.readers import delimited, ole2
 from ade_runner.readers.book import Book, ReadLimits, display_name
 from ade_runner.readers.markup import Attributes, scan
 from ade_runner.readers.package import Package
@@ -83,12 +83,16 @@ def _open_package(package: Package, path: Path, limits: ReadLimits) -> Book:
         kind = package.read("mimetype")[:200].strip().decode("ascii", "replace")
         if kind.removesuffix("-template") not in _ODS_TYPES:
             raise _not_a_workbook(package.name, "an OpenDocument file, but not a spreadsheet")
+        from ade_runner.readers import calamine_book  # rarely needed, and slow to start
+
         return calamine_book.open_ods(package, path, limits)
     workbook = _workbook_part(package)
     if workbook is None:
         raise _not_a_workbook(package.name, _zip_kind(package))
     content_type = _content_type(package, workbook)
     if "binary" in content_type or workbook.lower().endswith(".bin"):
+        from ade_runner.readers import calamine_book  # rarely needed, and slow to start
+
         return calamine_book.open_xlsb(package, path, limits)
     if "wordprocessingml" in content_type:
         raise _not_a_workbook(package.name, "a Word document")
@@ -155,6 +159,8 @@ def _open_ole2(path: Path, shown: str, limits: ReadLimits) -> Book:
         elif "powerpoint document" in streams:
             what = "a PowerPoint presentation"
         raise _not_a_workbook(shown, what)
+    from ade_runner.readers import calamine_book  # rarely needed, and slow to start
+
     return calamine_book.open_xls(path, shown, limits)
 
 
