@@ -10,7 +10,7 @@ use super::protocol::{
 use super::spec::{self, ContainerSpec};
 use crate::text::plain;
 use bollard::Docker;
-use bollard::container::LogOutput;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
@@ -145,12 +145,8 @@ pub async fn run(
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
     let created = Instant::now();
-    let options = CreateContainerOptionsBuilder::default().name(request.name).build();
-    docker
-        .create_container(Some(options), spec::container(&request.spec))
-        .await
-        .map_err(|error| refused_by_docker(&error, request.spec.image, request.spec.runtime))?;
     let name = request.name;
+    create(docker, name, &request.spec).await?;
     let result = conduct(docker, request, cancel, notices, created).await;
     let removing = Instant::now();
     let removed = remove(docker, name).await;
@@ -189,14 +185,9 @@ pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
 /// # Errors
 /// Why it did not come up.
 pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<Ready, Failure> {
-    let options = CreateContainerOptionsBuilder::default().name(name).build();
-    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
-    docker.create_container(Some(options), spec::container(spec)).await.map_err(refused)?;
+    create(docker, name, spec).await?;
     let ready = async {
-        let options =
-            AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
-        let attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
-        docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)?;
+        let attached = start(docker, name, spec).await?;
         let mut wire = Wire::new(attached.output);
         let (_keep, mut never) = watch::channel(false);
         wait_until_ready(&mut wire, &mut never).await.map_err(|why| {
@@ -215,6 +206,21 @@ pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Res
     ready
 }
 
+async fn create(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<(), Failure> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
+    docker.create_container(Some(options), spec::container(spec)).await.map(drop).map_err(refused)
+}
+
+/// Attaches to a created container, so that nothing it says is missed, and starts it.
+async fn start(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<AttachContainerResults, Failure> {
+    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
+    let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
+    let attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
+    docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)?;
+    Ok(attached)
+}
+
 async fn conduct(
     docker: &Docker,
     request: Request<'_>,
@@ -224,16 +230,7 @@ async fn conduct(
 ) -> Result<Report, Failure> {
     let Request { name, spec, job, files, outputs, expected } = request;
     let limits = spec.limits;
-    let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
-    let attached = docker
-        .attach_container(name, Some(options))
-        .await
-        .map_err(|error| refused_by_docker(&error, spec.image, spec.runtime))?;
-    docker
-        .start_container(name, None::<StartContainerOptions>)
-        .await
-        .map_err(|error| refused_by_docker(&error, spec.image, spec.runtime))?;
-
+    let attached = start(docker, name, &spec).await?;
     let mut wire = Wire::new(attached.output);
     let ready = wait_until_ready(&mut wire, &mut cancel).await;
     let mut evidence = Evidence { expected, ..Evidence::default() };
