@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod events;
+pub mod ids;
 pub mod image;
 pub mod job;
 pub mod packages;

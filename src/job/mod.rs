@@ -9,13 +9,13 @@ pub use inputs::{Input, MAX_INPUTS, open_all};
 pub use refusal::Refusal;
 
 use crate::events::{Event, EventLog, Level, now};
+use crate::ids::JobId;
 use crate::packages::{self, Package};
 use crate::sandbox::{
     self, Caps, ContainerSpec, Failure, FailureKind, InputFile, Limits, Notice, Outcome, Report, Request, Requested,
     Source, Timings, label,
 };
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,30 +29,6 @@ use ulid::Ulid;
 
 /// Names of the files that a job leaves.
 pub const FILES: [&str; 4] = ["normalized.xlsx", "artifact.json", "events.ndjson", "run-request.json"];
-
-/// The id of a job: `job_` and a ULID.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct JobId(String);
-
-impl JobId {
-    /// A new id.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(format!("job_{}", Ulid::new()))
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for JobId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Where and with what jobs run: one per process.
 #[derive(Debug, Clone)]

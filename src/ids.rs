@@ -1,0 +1,124 @@
+//! Ids: a type prefix and a ULID, one type each, so that one can never stand in for another.
+//!
+//! A ULID sorts by the time it was made, so ids are the order of pages too.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use ulid::Ulid;
+
+/// A text that is not an id of the wanted type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} ids look like {prefix}01J8Z3K4M5N6P7Q8R9S0T1V2W3: the prefix {prefix:?} and 26 letters and digits")]
+pub struct InvalidId {
+    what: &'static str,
+    prefix: &'static str,
+}
+
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])+ $name:ident = $prefix:literal, $what:literal;)+) => { $(
+        $(#[doc = $doc])+
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The prefix of every id of this type.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(format!("{}{}", $prefix, Ulid::new()).into())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let ulid = text.strip_prefix($prefix).filter(|rest| is_ulid(rest));
+                ulid.map(|_| Self(text.into())).ok_or(InvalidId { what: $what, prefix: $prefix })
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .pattern(Some(concat!("^", $prefix, "[0-9A-HJKMNP-TV-Z]{26}$")))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+        }
+    )+ };
+}
+
+ids! {
+    /// A job.
+    JobId = "job_", "job";
+    /// A workspace: a tenant.
+    WorkspaceId = "ws_", "workspace";
+    /// A document of a workspace.
+    DocumentId = "doc_", "document";
+    /// A config: a package with its versions.
+    ConfigId = "cfg_", "config";
+    /// One immutable version of a config.
+    VersionId = "cfgv_", "config version";
+    /// An API key.
+    KeyId = "key_", "API key";
+    /// One `ade serve` process's data directory; outlives the process.
+    NodeId = "node_", "node";
+    /// One installation: everything that shares a database.
+    InstanceId = "inst_", "instance";
+}
+
+/// Crockford's base 32 in upper case, as [`Ulid`] prints it (<https://github.com/ulid/spec>).
+fn is_ulid(text: &str) -> bool {
+    text.len() == 26 && Ulid::from_string(text).is_ok_and(|ulid| ulid.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_is_printed_and_nothing_else_is() {
+        let id = JobId::generate();
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        for wrong in ["", "job_", "job_x", &id.as_str().to_lowercase(), &id.as_str().replace("job_", "doc_")] {
+            assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
+        }
+        assert!(id.as_str().parse::<DocumentId>().is_err());
+    }
+}
