@@ -11,6 +11,8 @@ pub mod ids;
 pub mod image;
 pub mod job;
 pub mod packages;
+pub mod queue;
 pub mod sandbox;
 pub mod settings;
+pub mod store;
 mod text;

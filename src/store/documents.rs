@@ -1,0 +1,175 @@
+//! Documents: their records; their bytes are blobs.
+
+use super::Store;
+use super::db::{Result, Row, args, now_ms};
+use crate::ids::{DocumentId, KeyId, WorkspaceId};
+
+/// A document.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The user's file name; data, never a path.
+    pub filename: String,
+    /// The content type that the upload named.
+    pub content_type: String,
+    /// Bytes.
+    pub bytes: i64,
+    /// Hash, lower-case hex.
+    pub sha256: String,
+    /// Who uploaded it.
+    pub created_by: Option<KeyId>,
+    /// When it was uploaded, ms.
+    pub created_at: i64,
+}
+
+fn read(row: &Row) -> Result<Document> {
+    Ok(Document {
+        id: row.parsed("id")?,
+        workspace_id: row.parsed("workspace_id")?,
+        filename: row.text("filename")?,
+        content_type: row.text("content_type")?,
+        bytes: row.int("bytes")?,
+        sha256: row.text("sha256")?,
+        created_by: row.opt_parsed("created_by")?,
+        created_at: row.int("created_at")?,
+    })
+}
+
+impl Store {
+    /// Stores the record of a document whose blob is there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn create_document(&self, document: &Document) -> Result<()> {
+        self.db
+            .execute(
+                "INSERT INTO documents (id, workspace_id, filename, content_type, bytes, sha256, created_by, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                args![
+                    &document.id, &document.workspace_id, document.filename.as_str(), document.content_type.as_str(),
+                    document.bytes, document.sha256.as_str(), document.created_by.as_ref(), document.created_at,
+                ],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// A document of a workspace.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn document(&self, workspace: &WorkspaceId, id: &DocumentId) -> Result<Option<Document>> {
+        let row = self
+            .db
+            .fetch_one(
+                "SELECT * FROM documents WHERE id = $1 AND workspace_id = $2 AND deleted_at IS NULL",
+                args![id, workspace],
+            )
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Documents of a workspace from the newest, after `before`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn documents(&self, workspace: &WorkspaceId, before: Option<&str>, limit: i64) -> Result<Vec<Document>> {
+        let rows = self
+            .db
+            .fetch(
+                "SELECT * FROM documents WHERE workspace_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR id < $2) \
+                 ORDER BY id DESC LIMIT $3",
+                args![workspace, before.map(str::to_owned), limit],
+            )
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Deletes a document unless a job that is not finished needs it. `Some(true)` when it is deleted, `Some(false)` when it
+    /// is in use, `None` when there is none. The blob is the caller's to delete, after.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delete_document(&self, workspace: &WorkspaceId, id: &DocumentId) -> Result<Option<bool>> {
+        let mut tx = self.db.begin().await?;
+        // Submissions look at documents under the same lock, so that none can take this one meanwhile.
+        tx.lock().await?;
+        let found = tx
+            .fetch_one(
+                "SELECT id FROM documents WHERE id = $1 AND workspace_id = $2 AND deleted_at IS NULL",
+                args![id, workspace],
+            )
+            .await?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        let user = tx
+            .fetch_one(
+                "SELECT j.id FROM job_documents d JOIN jobs j ON j.id = d.job_id \
+                 WHERE d.document_id = $1 AND j.state IN ('queued', 'running', 'cancelling') LIMIT 1",
+                args![id],
+            )
+            .await?;
+        if user.is_some() {
+            return Ok(Some(false));
+        }
+        tx.execute("UPDATE documents SET deleted_at = $2 WHERE id = $1", args![id, now_ms()]).await?;
+        tx.commit().await?;
+        Ok(Some(true))
+    }
+
+    /// Documents that retention may delete: those older than `before` ms, or, with a quota, the oldest above it, and in use by
+    /// no unfinished job. At most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn documents_past_retention(
+        &self,
+        before: Option<i64>,
+        quota_bytes: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<Document>> {
+        let mut past = Vec::new();
+        const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM job_documents u JOIN jobs j ON j.id = u.job_id \
+            WHERE u.document_id = d.id AND j.state IN ('queued', 'running', 'cancelling'))";
+        if let Some(before) = before {
+            let sql = format!(
+                "SELECT d.* FROM documents d WHERE d.deleted_at IS NULL AND d.created_at < $1 AND {UNUSED} ORDER BY d.id LIMIT $2"
+            );
+            let rows = self.db.fetch(sqlx::AssertSqlSafe(sql), args![before, limit]).await?;
+            past.extend(rows.iter().map(read).collect::<Result<Vec<_>>>()?);
+        }
+        if let Some(quota) = quota_bytes {
+            let sql = format!(
+                "SELECT d.* FROM (SELECT documents.*, CAST(sum(bytes) OVER (PARTITION BY workspace_id ORDER BY id DESC) AS BIGINT) AS upto \
+                 FROM documents WHERE deleted_at IS NULL) d WHERE d.upto > $1 AND {UNUSED} ORDER BY d.id LIMIT $2"
+            );
+            let rows = self.db.fetch(sqlx::AssertSqlSafe(sql), args![quota, limit]).await?;
+            past.extend(rows.iter().map(read).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(past)
+    }
+
+    /// Deleted documents whose blobs may be left, and forgets each once `forget` says so.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn deleted_documents(&self, limit: i64) -> Result<Vec<Document>> {
+        let rows = self
+            .db
+            .fetch("SELECT * FROM documents WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1", args![limit])
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes the record of a deleted document, after its blob.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_document(&self, id: &DocumentId) -> Result<()> {
+        self.db.execute("DELETE FROM documents WHERE id = $1 AND deleted_at IS NOT NULL", args![id]).await.map(drop)
+    }
+}

@@ -1,0 +1,947 @@
+//! The transactions of the queue: submit, claim, seal, end, re-queue, cancel, sweep. Each locks the queue, does all it does
+//! or nothing, and leaves every counter exact.
+
+use super::db::{Arg, Result, Tx, args, list};
+use super::instance::{Locked, QueueState};
+use super::jobs::{self, DocumentRef, JobRow};
+use super::{Store, StoredEvent};
+use crate::events::{Event, Level};
+use crate::ids::{ConfigId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
+use crate::queue::{IDEMPOTENCY_MS, JobState, SHARE, rank};
+use crate::sandbox::{Failure, FailureKind};
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The settings that hold where an admin stored nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// Bound on waiting jobs of the instance.
+    pub max_queued: i64,
+    /// Bound on waiting jobs of a workspace.
+    pub workspace_max_queued: i64,
+    /// Bound on running jobs of a workspace; 0 is none.
+    pub workspace_max_running: i64,
+    /// How often a job may lose its execution before it fails.
+    pub max_losses: i64,
+    /// How long a lease holds without a heartbeat, ms.
+    pub lease_ms: i64,
+}
+
+/// A job that somebody wants to run; everything but the queue's word is checked.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// Its config.
+    pub config_id: ConfigId,
+    /// Its version.
+    pub version_id: VersionId,
+    /// Its inputs, in order.
+    pub documents: Vec<DocumentRef>,
+    /// What makes two submissions the same.
+    pub input_hash: String,
+    /// Its priority.
+    pub priority: i64,
+    /// The caller's own data.
+    pub metadata: Option<Value>,
+    /// The job that it tries again, and that job's attempt.
+    pub retry_of: Option<(JobId, u32)>,
+    /// `Idempotency-Key`, and a hash of the request.
+    pub idempotency: Option<(String, String)>,
+    /// How long it may wait, ms.
+    pub queue_timeout_ms: Option<i64>,
+    /// Who submits it.
+    pub submitted_by: Option<KeyId>,
+}
+
+/// A job that is in the queue.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// The job.
+    pub job: JobRow,
+    /// Whether it was there before: a twin, or the answer to an idempotency key.
+    pub replayed: bool,
+}
+
+/// Which bound was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The instance's.
+    Instance,
+    /// The workspace's.
+    Workspace,
+}
+
+/// Why a submission was not taken; nothing of it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many jobs wait.
+    Full {
+        /// Whose bound it is.
+        scope: Scope,
+        /// Jobs that wait there.
+        queued: i64,
+        /// The bound.
+        max: i64,
+    },
+    /// The queue is off.
+    QueueOff,
+    /// Safe mode.
+    SafeMode,
+    /// The same idempotency key came with another request.
+    OtherRequest,
+    /// A document is gone.
+    DocumentGone(String),
+    /// The workspace is gone.
+    WorkspaceGone,
+}
+
+/// A job that was handed to a node.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The job, in its new execution.
+    pub job: JobRow,
+    /// The version's package.
+    pub package_sha256: String,
+    /// The version's number.
+    pub version_number: i64,
+    /// How long it had waited, ms.
+    pub waited_ms: i64,
+}
+
+/// A job that a node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The job.
+    pub job: JobId,
+    /// Its execution.
+    pub execution: u32,
+    /// Whether it is to be stopped.
+    pub cancelling: bool,
+}
+
+/// Whether an execution's outcome may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// It may; cancels are refused from here on.
+    Sealed,
+    /// A cancel was accepted before: the job must end as cancelled.
+    Cancelled,
+    /// The execution is no longer the job's; it must change nothing.
+    Fenced,
+}
+
+/// The end of an execution, and of its job.
+#[derive(Debug)]
+pub struct End {
+    /// The final state.
+    pub state: JobState,
+    /// Why it did not succeed.
+    pub error: Option<Value>,
+    /// Files, usage, timings, network, dependencies.
+    pub result: Value,
+    /// The last events.
+    pub events: Vec<StoredEvent>,
+}
+
+/// Why an execution ends and its job does not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Requeue {
+    /// The process was told to stop; does not count against the job.
+    Drained,
+    /// The process died, or was not heard of in time.
+    Lost,
+    /// Docker or the machine failed.
+    Infrastructure(Failure),
+}
+
+/// What came of a cancel.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// There is no such job.
+    NotFound,
+    /// It is cancelled, or will be.
+    Accepted(JobRow),
+    /// Its outcome is being stored.
+    Finishing,
+    /// It has ended otherwise.
+    Finished(JobState),
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Jobs that it changed.
+    pub jobs: Vec<JobId>,
+    /// How many of them wait again.
+    pub requeued: usize,
+}
+
+impl Store {
+    /// Takes a batch of submissions, in order, each with an answer of its own.
+    ///
+    /// # Errors
+    /// The database's; then none was taken.
+    pub async fn submit(
+        &self,
+        batch: &[Submission],
+        defaults: &Defaults,
+    ) -> Result<(Vec<std::result::Result<Admitted, Refused>>, Totals)> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let mut admission = Admission::read(&mut tx, &locked, batch, defaults).await?;
+        let verdicts: Vec<_> = batch.iter().map(|submission| admission.judge(submission)).collect();
+        admission.store(&mut tx).await?;
+        let mut answers = Vec::with_capacity(batch.len());
+        for verdict in verdicts {
+            answers.push(match verdict {
+                Verdict::New(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: false }),
+                Verdict::Twin(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: true }),
+                Verdict::Known(id) => match tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![&id]).await? {
+                    Some(row) => Ok(Admitted { job: jobs::read(&row)?, replayed: true }),
+                    None => return Err(super::StoreError::Internal(format!("{id} is gone"))),
+                },
+                Verdict::Refused(refused) => Err(refused),
+            });
+        }
+        let totals = Totals { now: locked.now, claimed: locked.instance.claimed, workspaces: admission.claimed() };
+        tx.commit().await?;
+        Ok((answers, totals))
+    }
+
+    /// Claims up to `slots` jobs for a node.
+    ///
+    /// # Errors
+    /// The database's; then none was claimed.
+    pub async fn claim(&self, node: &NodeId, slots: usize, defaults: &Defaults) -> Result<Vec<Claimed>> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        if locked.instance.queue_state != QueueState::On || locked.instance.safe_mode || locked.instance.queued == 0 {
+            return Ok(Vec::new());
+        }
+        let mut clock = locked.share_clock;
+        let mut claimed = Vec::new();
+        while claimed.len() < slots {
+            let Some(next) = next_in_line(&mut tx, defaults).await? else { break };
+            let row = tx
+                .fetch_one(
+                    "UPDATE jobs SET state = 'running', phase = 'preparing', execution = execution + 1, node_id = $2, \
+                     lease_expires_at = $3, heartbeat_at = $4, started_at = $4, sealed = 0, revision = revision + 1 \
+                     WHERE id = $1 AND state = 'queued' RETURNING *",
+                    args![next.job.as_str(), node, locked.now + defaults.lease_ms, locked.now],
+                )
+                .await?;
+            let Some(row) = row else { break };
+            let job = jobs::read(&row)?;
+            tx.execute(
+                "UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1, share = share + $2 \
+                 WHERE id = $1",
+                args![&job.workspace_id, SHARE / next.weight.max(1)],
+            )
+            .await?;
+            tx.execute(
+                "UPDATE configs SET queued = queued - 1, running = running + 1 WHERE id = $1",
+                args![&job.config_id],
+            )
+            .await?;
+            clock = clock.max(next.share);
+            let version = tx
+                .fetch_one("SELECT package_sha256, number FROM config_versions WHERE id = $1", args![&job.version_id])
+                .await?;
+            let (package_sha256, version_number) = version.map_or(Ok((String::new(), 0)), |row| {
+                Ok::<_, super::StoreError>((row.text("package_sha256")?, row.int("number")?))
+            })?;
+            let waited_ms = (locked.now - job.queued_at).max(0);
+            claimed.push(Claimed { job, package_sha256, version_number, waited_ms });
+        }
+        if claimed.is_empty() {
+            return Ok(claimed);
+        }
+        let count = i64::try_from(claimed.len()).unwrap_or_default();
+        tx.execute(
+            "UPDATE instance SET queued = queued - $1, claimed = claimed + $1, share_clock = $2",
+            args![count, clock],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Extends the leases of a node; what it has.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn heartbeat(&self, node: &NodeId, lease_ms: i64) -> Result<Vec<Held>> {
+        let mut tx = self.db.begin().await?;
+        let now = tx.now().await?;
+        let rows = tx
+            .fetch(
+                "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
+                 AND state IN ('running', 'cancelling') RETURNING id, execution, state",
+                args![node, now, now + lease_ms],
+            )
+            .await?;
+        tx.commit().await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Held {
+                    job: row.parsed("id")?,
+                    execution: u32::try_from(row.int("execution")?).unwrap_or_default(),
+                    cancelling: row.text("state")? == "cancelling",
+                })
+            })
+            .collect()
+    }
+
+    /// Closes a job for cancels, so that its outcome can be stored.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn seal(&self, job: &JobId, execution: u32) -> Result<Seal> {
+        let mut tx = self.db.begin().await?;
+        let row = tx
+            .fetch_one(
+                "UPDATE jobs SET sealed = 1, phase = 'collecting', revision = revision + 1 WHERE id = $1 AND execution = $2 \
+                 AND state IN ('running', 'cancelling') RETURNING state",
+                args![job, execution],
+            )
+            .await?;
+        tx.commit().await?;
+        match row {
+            None => Ok(Seal::Fenced),
+            Some(row) if row.text("state")? == "cancelling" => Ok(Seal::Cancelled),
+            Some(_) => Ok(Seal::Sealed),
+        }
+    }
+
+    /// Stores the end of a job with its last events. False when the execution was fenced off, and nothing was stored.
+    ///
+    /// # Errors
+    /// The database's; then nothing was stored.
+    pub async fn finish(&self, job: &JobId, execution: u32, end: &End) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let row = tx
+            .fetch_one(
+                "UPDATE jobs SET state = $3, phase = NULL, completed_at = $4, heartbeat_at = $4, lease_expires_at = NULL, \
+                 error = $5, result = $6, next_seq = COALESCE($7, next_seq), revision = revision + 1 \
+                 WHERE id = $1 AND execution = $2 AND (state = 'running' OR (state = 'cancelling' AND $3 = 'cancelled')) \
+                 RETURNING workspace_id, config_id",
+                args![
+                    job, execution, end.state.as_str(), locked.now, end.error.as_ref().map(Value::to_string),
+                    end.result.to_string(),
+                    end.events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX)),
+                ],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        count(&mut tx, &row.parsed("workspace_id")?, &row.parsed("config_id")?, 0, -1).await?;
+        tx.insert_events(job, &end.events).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Ends an execution and not its job: the job waits again at its old place, unless it was cancelled, or has lost too many
+    /// executions. Returns its new state; `None` when the execution was fenced off.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn requeue(
+        &self,
+        job: &JobId,
+        execution: u32,
+        why: &Requeue,
+        defaults: &Defaults,
+    ) -> Result<Option<JobState>> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let row = tx
+            .fetch_one(
+                "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
+                args![job, execution],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let losses = row.int("losses")?;
+        let state = end_execution(&mut tx, &locked, &jobs::read(&row)?, losses, why, defaults).await?;
+        tx.commit().await?;
+        Ok(Some(state))
+    }
+
+    /// Re-queues what nodes have lost: leases that ran out, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep_leases(&self, limit: i64, defaults: &Defaults) -> Result<Swept> {
+        const EXPIRED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND lease_expires_at < $1 \
+            ORDER BY lease_expires_at LIMIT $2";
+        self.sweep(EXPIRED, None, limit, defaults).await
+    }
+
+    /// Re-queues what an earlier process of this node had: it cannot come back for it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn recover(&self, node: &NodeId, limit: i64, defaults: &Defaults) -> Result<Swept> {
+        const OWN: &str =
+            "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND node_id = $1 ORDER BY id LIMIT $2";
+        self.sweep(OWN, Some(node.into()), limit, defaults).await
+    }
+
+    async fn sweep(&self, sql: &'static str, first: Option<Arg>, limit: i64, defaults: &Defaults) -> Result<Swept> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let rows = tx.fetch(sql, vec![first.unwrap_or_else(|| locked.now.into()), limit.into()]).await?;
+        let mut swept = Swept::default();
+        for row in rows {
+            let job = jobs::read(&row)?;
+            let state = end_execution(&mut tx, &locked, &job, row.int("losses")?, &Requeue::Lost, defaults).await?;
+            swept.requeued += usize::from(state == JobState::Queued);
+            swept.jobs.push(job.id);
+        }
+        tx.commit().await?;
+        Ok(swept)
+    }
+
+    /// Fails jobs that have waited longer than they may, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep_deadlines(&self, limit: i64) -> Result<Swept> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let rows = tx
+            .fetch(
+                "SELECT * FROM jobs WHERE state = 'queued' AND queue_deadline IS NOT NULL AND queue_deadline < $1 \
+                 ORDER BY queue_deadline LIMIT $2",
+                args![locked.now, limit],
+            )
+            .await?;
+        let mut swept = Swept::default();
+        for row in rows {
+            let job = jobs::read(&row)?;
+            let waited = (locked.now - job.queued_at) / 1000;
+            let failure = Failure::new(
+                FailureKind::QueueTimeout,
+                format!(
+                    "the job waited {waited} s in the queue, longer than its deadline; retry it when the queue is shorter, or submit it with a longer queue_timeout_seconds"
+                ),
+            );
+            end_waiting(&mut tx, &locked, &job, JobState::Failed, &failure).await?;
+            swept.jobs.push(job.id);
+        }
+        tx.commit().await?;
+        Ok(swept)
+    }
+
+    /// Cancels a job, in whatever state it is.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId) -> Result<Cancelled> {
+        let mut tx = self.db.begin().await?;
+        let locked = tx.lock().await?;
+        let found =
+            tx.fetch_one("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2", args![id, workspace]).await?;
+        let Some(row) = found else { return Ok(Cancelled::NotFound) };
+        let job = jobs::read(&row)?;
+        match job.state {
+            JobState::Queued => {
+                let failure = Failure::new(
+                    FailureKind::Cancelled,
+                    "the job was cancelled while it waited; nothing of this execution was run",
+                );
+                end_waiting(&mut tx, &locked, &job, JobState::Cancelled, &failure).await?;
+            }
+            JobState::Running if row.flag("sealed")? => return Ok(Cancelled::Finishing),
+            JobState::Running => {
+                tx.execute("UPDATE jobs SET state = 'cancelling', revision = revision + 1 WHERE id = $1", args![id])
+                    .await?;
+            }
+            JobState::Cancelling | JobState::Cancelled => return Ok(Cancelled::Accepted(job)),
+            JobState::Succeeded | JobState::Failed => return Ok(Cancelled::Finished(job.state)),
+        }
+        let row = tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![id]).await?;
+        tx.commit().await?;
+        row.map_or(Ok(Cancelled::NotFound), |row| Ok(Cancelled::Accepted(jobs::read(&row)?)))
+    }
+}
+
+/// What a batch saw of the instance's counters: the material of the drain rate.
+#[derive(Debug, Clone)]
+pub struct Totals {
+    /// When, ms.
+    pub now: i64,
+    /// Claims ever made.
+    pub claimed: i64,
+    /// Claims ever made by workspace, for those in the batch.
+    pub workspaces: Vec<(WorkspaceId, i64)>,
+}
+
+enum Verdict {
+    New(usize),
+    Twin(usize),
+    Known(JobId),
+    Refused(Refused),
+}
+
+struct Line {
+    queued: i64,
+    max: i64,
+    claimed: i64,
+    idle: bool,
+}
+
+/// One batch of submissions, being judged. Reads everything first, so that the verdicts are plain code.
+struct Admission {
+    now: i64,
+    share_clock: i64,
+    open: std::result::Result<(), Refused>,
+    queued: i64,
+    max_queued: i64,
+    lines: HashMap<WorkspaceId, Line>,
+    present: BTreeSet<String>,
+    twins: HashMap<(VersionId, String), JobId>,
+    remembered: HashMap<(WorkspaceId, String), (String, JobId)>,
+    new: Vec<(JobRow, Option<(String, String)>)>,
+}
+
+impl Admission {
+    async fn read(tx: &mut Tx, locked: &Locked, batch: &[Submission], defaults: &Defaults) -> Result<Self> {
+        let instance = &locked.instance;
+        let mut lines = HashMap::new();
+        let workspaces: BTreeSet<&str> = batch.iter().map(|submission| submission.workspace_id.as_str()).collect();
+        let sql = "SELECT id, queued, running, claimed, max_queued FROM workspaces WHERE id IN";
+        for row in fetch_in(tx, sql, "", &workspaces).await? {
+            let queued = row.int("queued")?;
+            let max = row.opt_int("max_queued")?.unwrap_or(defaults.workspace_max_queued);
+            lines.insert(row.parsed("id")?, Line { queued, max, claimed: row.int("claimed")?, idle: queued == 0 });
+        }
+        let documents: BTreeSet<&str> = batch
+            .iter()
+            .flat_map(|submission| submission.documents.iter().map(|document| document.document_id.as_str()))
+            .collect();
+        let sql = "SELECT id FROM documents WHERE deleted_at IS NULL AND id IN";
+        let present = fetch_in(tx, sql, "", &documents).await?;
+        let present = present.iter().map(|row| row.text("id")).collect::<Result<_>>()?;
+        let hashes: BTreeSet<&str> = batch
+            .iter()
+            .filter(|submission| submission.retry_of.is_none())
+            .map(|submission| submission.input_hash.as_str())
+            .collect();
+        let sql = "SELECT id, version_id, input_hash FROM jobs WHERE input_hash IN";
+        // Ascending, so that the newest is what remains in the map.
+        let tail = "AND state IN ('queued', 'running', 'succeeded') ORDER BY id";
+        let mut twins = HashMap::new();
+        for row in fetch_in(tx, sql, tail, &hashes).await? {
+            twins.insert((row.parsed("version_id")?, row.text("input_hash")?), row.parsed("id")?);
+        }
+        let keys: BTreeSet<&str> =
+            batch.iter().filter_map(|s| s.idempotency.as_ref().map(|(key, _)| key.as_str())).collect();
+        let sql = "SELECT workspace_id, idempotency_key, fingerprint, job_id, expires_at FROM idempotency_keys WHERE idempotency_key IN";
+        let mut remembered = HashMap::new();
+        for row in fetch_in(tx, sql, "", &keys).await? {
+            if row.int("expires_at")? > locked.now {
+                let key = (row.parsed("workspace_id")?, row.text("idempotency_key")?);
+                remembered.insert(key, (row.text("fingerprint")?, row.parsed("job_id")?));
+            }
+        }
+        let open = match instance.queue_state {
+            _ if instance.safe_mode => Err(Refused::SafeMode),
+            QueueState::Off => Err(Refused::QueueOff),
+            QueueState::On | QueueState::Paused => Ok(()),
+        };
+        Ok(Self {
+            now: locked.now,
+            share_clock: locked.share_clock,
+            open,
+            queued: instance.queued,
+            max_queued: instance.max_queued.unwrap_or(defaults.max_queued),
+            lines,
+            present,
+            twins,
+            remembered,
+            new: Vec::new(),
+        })
+    }
+
+    fn judge(&mut self, submission: &Submission) -> Verdict {
+        let remembered_key =
+            submission.idempotency.as_ref().map(|(key, _)| (submission.workspace_id.clone(), key.clone()));
+        if let Some((fingerprint, job)) = remembered_key.as_ref().and_then(|key| self.remembered.get(key)) {
+            return match &submission.idempotency {
+                Some((_, asked)) if asked != fingerprint => Verdict::Refused(Refused::OtherRequest),
+                _ => self.known(job.clone()),
+            };
+        }
+        if let Err(refused) = &self.open {
+            return Verdict::Refused(refused.clone());
+        }
+        let twin = (submission.version_id.clone(), submission.input_hash.clone());
+        if submission.retry_of.is_none()
+            && let Some(job) = self.twins.get(&twin)
+        {
+            return self.known(job.clone());
+        }
+        if let Some(gone) =
+            submission.documents.iter().find(|document| !self.present.contains(document.document_id.as_str()))
+        {
+            return Verdict::Refused(Refused::DocumentGone(gone.document_id.to_string()));
+        }
+        let Some(line) = self.lines.get_mut(&submission.workspace_id) else {
+            return Verdict::Refused(Refused::WorkspaceGone);
+        };
+        let full = |scope, queued, max| Verdict::Refused(Refused::Full { scope, queued, max });
+        if self.queued >= self.max_queued {
+            return full(Scope::Instance, self.queued, self.max_queued);
+        }
+        if line.queued >= line.max {
+            return full(Scope::Workspace, line.queued, line.max);
+        }
+        self.queued += 1;
+        line.queued += 1;
+        let job = new_job(submission, self.now);
+        if let (Some(key), Some((_, fingerprint))) = (remembered_key, &submission.idempotency) {
+            self.remembered.insert(key, (fingerprint.clone(), job.id.clone()));
+        }
+        self.twins.insert(twin, job.id.clone());
+        self.new.push((job, submission.idempotency.clone()));
+        Verdict::New(self.new.len() - 1)
+    }
+
+    fn known(&self, id: JobId) -> Verdict {
+        match self.new.iter().position(|(job, _)| job.id == id) {
+            Some(index) => Verdict::Twin(index),
+            None => Verdict::Known(id),
+        }
+    }
+
+    fn claimed(&self) -> Vec<(WorkspaceId, i64)> {
+        self.lines.iter().map(|(id, line)| (id.clone(), line.claimed)).collect()
+    }
+
+    async fn store(&self, tx: &mut Tx) -> Result<()> {
+        if self.new.is_empty() {
+            return Ok(());
+        }
+        let jobs = self
+            .new
+            .iter()
+            .map(|(job, _)| {
+                args![
+                    &job.id,
+                    &job.workspace_id,
+                    &job.config_id,
+                    &job.version_id,
+                    "queued",
+                    job.attempt,
+                    job.retry_of.as_ref(),
+                    job.priority,
+                    job.queue_rank,
+                    job.input_hash.as_str(),
+                    json!(job.documents).to_string(),
+                    job.metadata.as_ref().map(Value::to_string),
+                    job.trace_id.as_str(),
+                    job.submitted_by.as_ref(),
+                    job.queued_at,
+                    job.queue_deadline,
+                    i64::try_from(job.next_seq).unwrap_or_default(),
+                ]
+            })
+            .collect();
+        tx.insert(
+            "INSERT INTO jobs (id, workspace_id, config_id, version_id, state, attempt, retry_of, priority, queue_rank, \
+             input_hash, documents, metadata, trace_id, submitted_by, queued_at, queue_deadline, next_seq) VALUES",
+            "",
+            jobs,
+        )
+        .await?;
+        let documents: BTreeSet<(&str, &str)> = self
+            .new
+            .iter()
+            .flat_map(|(job, _)| job.documents.iter().map(|document| (document.document_id.as_str(), job.id.as_str())))
+            .collect();
+        let documents = documents.into_iter().map(|(document, job)| args![document, job]).collect();
+        tx.insert("INSERT INTO job_documents (document_id, job_id) VALUES", "", documents).await?;
+        let events = self
+            .new
+            .iter()
+            .flat_map(|(job, _)| {
+                first_events(job)
+                    .into_iter()
+                    .map(|event| args![&job.id, i64::try_from(event.seq).unwrap_or_default(), event.line])
+            })
+            .collect();
+        tx.insert("INSERT INTO job_events (job_id, seq, line) VALUES", "", events).await?;
+        let keys = self
+            .new
+            .iter()
+            .filter_map(|(job, idempotency)| {
+                let (key, fingerprint) = idempotency.as_ref()?;
+                Some(args![&job.workspace_id, key.as_str(), fingerprint.as_str(), &job.id, self.now + IDEMPOTENCY_MS,])
+            })
+            .collect();
+        tx.insert(
+            "INSERT INTO idempotency_keys (workspace_id, idempotency_key, fingerprint, job_id, expires_at) VALUES",
+            "ON CONFLICT (workspace_id, idempotency_key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+             job_id = excluded.job_id, expires_at = excluded.expires_at",
+            keys,
+        )
+        .await?;
+        let mut by_workspace: BTreeMap<&WorkspaceId, i64> = BTreeMap::new();
+        let mut by_config: BTreeMap<&ConfigId, i64> = BTreeMap::new();
+        for (job, _) in &self.new {
+            *by_workspace.entry(&job.workspace_id).or_default() += 1;
+            *by_config.entry(&job.config_id).or_default() += 1;
+        }
+        for (workspace, added) in by_workspace {
+            let idle = self.lines.get(workspace).is_some_and(|line| line.idle);
+            // A workspace that had nothing waiting starts at the others' clock: what it did not use is gone.
+            let floor = if idle { self.share_clock } else { 0 };
+            tx.execute(
+                "UPDATE workspaces SET queued = queued + $2, share = CASE WHEN share < $3 THEN $3 ELSE share END WHERE id = $1",
+                args![workspace, added, floor],
+            )
+            .await?;
+        }
+        for (config, added) in by_config {
+            tx.execute("UPDATE configs SET queued = queued + $2 WHERE id = $1", args![config, added]).await?;
+        }
+        let added = i64::try_from(self.new.len()).unwrap_or_default();
+        tx.execute("UPDATE instance SET queued = queued + $1", args![added]).await.map(drop)
+    }
+}
+
+fn new_job(submission: &Submission, now: i64) -> JobRow {
+    let attempt = submission.retry_of.as_ref().map_or(1, |(_, attempt)| attempt + 1);
+    JobRow {
+        id: JobId::generate(),
+        workspace_id: submission.workspace_id.clone(),
+        config_id: submission.config_id.clone(),
+        version_id: submission.version_id.clone(),
+        state: JobState::Queued,
+        phase: None,
+        attempt,
+        retry_of: submission.retry_of.as_ref().map(|(job, _)| job.clone()),
+        execution: 0,
+        priority: submission.priority,
+        queue_rank: rank(now, submission.priority),
+        input_hash: submission.input_hash.clone(),
+        documents: submission.documents.clone(),
+        metadata: submission.metadata.clone(),
+        trace_id: ulid::Ulid::new().to_string().to_lowercase(),
+        submitted_by: submission.submitted_by.clone(),
+        queued_at: now,
+        queue_deadline: submission.queue_timeout_ms.map(|timeout| now + timeout),
+        started_at: None,
+        completed_at: None,
+        heartbeat_at: None,
+        node_id: None,
+        revision: 1,
+        next_seq: if submission.retry_of.is_some() { 3 } else { 2 },
+        events_stored: false,
+        error: None,
+        result: None,
+    }
+}
+
+fn first_events(job: &JobRow) -> Vec<StoredEvent> {
+    let mut log = Lines::new(job, 1);
+    log.add("enqueue", Level::Info, Some(JobState::Queued), json!({}));
+    if let Some(of) = &job.retry_of {
+        log.add("retry", Level::Info, None, json!({"retry_of_job_id": of}));
+    }
+    log.lines
+}
+
+/// Events that the queue itself writes, while no execution does.
+struct Lines<'a> {
+    job: &'a JobRow,
+    seq: u64,
+    lines: Vec<StoredEvent>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(job: &'a JobRow, seq: u64) -> Self {
+        Self { job, seq, lines: Vec::new() }
+    }
+
+    fn add(&mut self, event: &'static str, level: Level, state: Option<JobState>, detail: Value) {
+        let event = Event {
+            ts: crate::events::now(),
+            seq: self.seq,
+            event,
+            level,
+            job_id: self.job.id.to_string(),
+            attempt: self.job.attempt,
+            execution: self.job.execution,
+            state: state.map(JobState::as_str),
+            duration_ms: None,
+            detail: detail.as_object().cloned().unwrap_or_default(),
+        };
+        let line = serde_json::to_string(&event).unwrap_or_default();
+        self.lines.push(StoredEvent { seq: self.seq, line });
+        self.seq += 1;
+    }
+
+    fn next_seq(&self) -> i64 {
+        i64::try_from(self.seq).unwrap_or(i64::MAX)
+    }
+}
+
+struct Next {
+    job: String,
+    share: i64,
+    weight: i64,
+}
+
+/// The job that is next: of the workspace that was charged least and may run one more, the lowest rank among the heads of the
+/// lanes that may run one more.
+async fn next_in_line(tx: &mut Tx, defaults: &Defaults) -> Result<Option<Next>> {
+    const PAGE: i64 = 16;
+    let mut skipped = 0;
+    loop {
+        let workspaces = tx
+            .fetch(
+                "SELECT id, share, weight FROM workspaces WHERE queued > 0 AND paused = 0 \
+                 AND (COALESCE(max_running, $1) = 0 OR running < COALESCE(max_running, $1)) \
+                 ORDER BY share, id LIMIT $2 OFFSET $3",
+                args![defaults.workspace_max_running, PAGE, skipped],
+            )
+            .await?;
+        for row in &workspaces {
+            let head = tx
+                .fetch_one(
+                    "SELECT j.id AS id FROM configs c JOIN jobs j ON j.id = (SELECT q.id FROM jobs q \
+                     WHERE q.config_id = c.id AND q.state = 'queued' ORDER BY q.queue_rank, q.id LIMIT 1) \
+                     WHERE c.workspace_id = $1 AND c.queued > 0 AND (c.max_running IS NULL OR c.running < c.max_running) \
+                     ORDER BY j.queue_rank, j.id LIMIT 1",
+                    args![row.text("id")?],
+                )
+                .await?;
+            if let Some(head) = head {
+                return Ok(Some(Next { job: head.text("id")?, share: row.int("share")?, weight: row.int("weight")? }));
+            }
+        }
+        if i64::try_from(workspaces.len()).unwrap_or_default() < PAGE {
+            return Ok(None);
+        }
+        // All their lanes are at their bounds; there are no more such workspaces than jobs that run.
+        skipped += PAGE;
+    }
+}
+
+/// Rows whose column is in `values`, in statements of few sizes.
+async fn fetch_in(tx: &mut Tx, head: &str, tail: &str, values: &BTreeSet<&str>) -> Result<Vec<super::db::Row>> {
+    let values: Vec<&str> = values.iter().copied().collect();
+    let mut rows = Vec::new();
+    for chunk in values.chunks(64) {
+        // Padded with the last value, so that four statements serve every size.
+        let size = [1, 4, 16, 64].into_iter().find(|size| *size >= chunk.len()).unwrap_or(64);
+        let padding = chunk.last().copied().unwrap_or_default();
+        let args = chunk.iter().copied().chain(std::iter::repeat(padding)).take(size).map(Arg::from).collect();
+        let sql = format!("{head} ({}) {tail}", list(1, size));
+        rows.extend(tx.fetch(AssertSqlSafe(sql), args).await?);
+    }
+    Ok(rows)
+}
+
+/// Moves the counters of a workspace and a lane; those of the instance follow what waits.
+async fn count(tx: &mut Tx, workspace: &WorkspaceId, config: &ConfigId, queued: i64, running: i64) -> Result<()> {
+    tx.execute(
+        "UPDATE workspaces SET queued = queued + $2, running = running + $3 WHERE id = $1",
+        args![workspace, queued, running],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE configs SET queued = queued + $2, running = running + $3 WHERE id = $1",
+        args![config, queued, running],
+    )
+    .await?;
+    if queued != 0 {
+        tx.execute("UPDATE instance SET queued = queued + $1", args![queued]).await?;
+    }
+    Ok(())
+}
+
+/// Ends a job that waits.
+async fn end_waiting(tx: &mut Tx, locked: &Locked, job: &JobRow, state: JobState, failure: &Failure) -> Result<()> {
+    let mut log = Lines::new(job, job.next_seq);
+    let level = if state == JobState::Cancelled {
+        log.add("cancel", Level::Warning, None, json!({}));
+        Level::Warning
+    } else {
+        Level::Error
+    };
+    log.add("error", level, None, json!(failure));
+    log.add("exit", Level::Info, Some(state), json!({}));
+    tx.execute(
+        "UPDATE jobs SET state = $2, completed_at = $3, error = $4, next_seq = $5, revision = revision + 1 WHERE id = $1",
+        args![&job.id, state.as_str(), locked.now, json!(failure).to_string(), log.next_seq()],
+    )
+    .await?;
+    tx.insert_events(&job.id, &log.lines).await?;
+    count(tx, &job.workspace_id, &job.config_id, -1, 0).await
+}
+
+/// Ends an execution that did not come to an end of its own.
+async fn end_execution(
+    tx: &mut Tx,
+    locked: &Locked,
+    job: &JobRow,
+    losses: i64,
+    why: &Requeue,
+    defaults: &Defaults,
+) -> Result<JobState> {
+    let counts = *why != Requeue::Drained;
+    let losses = losses + i64::from(counts);
+    let (reason, failure) = match why {
+        Requeue::Drained => ("drained", None),
+        Requeue::Lost => ("node_lost", None),
+        Requeue::Infrastructure(failure) => (failure.kind.as_str(), Some(failure.clone())),
+    };
+    let mut log = Lines::new(job, job.next_seq);
+    let outcome = if job.state == JobState::Cancelling {
+        let message = "the job was cancelled while it ran; its container is gone and no workbook was kept";
+        Some((JobState::Cancelled, Failure::new(FailureKind::Cancelled, message)))
+    } else if counts && losses >= defaults.max_losses {
+        let failure = failure.unwrap_or_else(|| {
+            let message = format!(
+                "the job lost {losses} executions because their process or node went away; look at that machine's log, then retry the job"
+            );
+            Failure::new(FailureKind::NodeLost, message)
+        });
+        Some((JobState::Failed, failure))
+    } else {
+        None
+    };
+    let state = match outcome {
+        Some((state, failure)) => {
+            let level = if state == JobState::Cancelled { Level::Warning } else { Level::Error };
+            log.add("error", level, None, json!(failure));
+            log.add("exit", Level::Info, Some(state), json!({}));
+            tx.execute(
+                "UPDATE jobs SET state = $2, phase = NULL, completed_at = $3, lease_expires_at = NULL, error = $4, \
+                 next_seq = $5, losses = $6, revision = revision + 1 WHERE id = $1",
+                args![&job.id, state.as_str(), locked.now, json!(failure).to_string(), log.next_seq(), losses],
+            )
+            .await?;
+            count(tx, &job.workspace_id, &job.config_id, 0, -1).await?;
+            state
+        }
+        None => {
+            log.add("requeue", Level::Warning, Some(JobState::Queued), json!({"reason": reason}));
+            tx.execute(
+                "UPDATE jobs SET state = 'queued', phase = NULL, node_id = NULL, lease_expires_at = NULL, next_seq = $2, \
+                 losses = $3, revision = revision + 1 WHERE id = $1",
+                args![&job.id, log.next_seq(), losses],
+            )
+            .await?;
+            count(tx, &job.workspace_id, &job.config_id, 1, -1).await?;
+            JobState::Queued
+        }
+    };
+    tx.insert_events(&job.id, &log.lines).await?;
+    Ok(state)
+}
