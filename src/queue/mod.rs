@@ -11,9 +11,11 @@
 //!   that names another number, or comes after the end, changes nothing.
 
 mod admission;
+mod signals;
 mod state;
 
 pub use admission::{Admissions, Drain};
+pub use signals::{News, Signals, Watch};
 pub(crate) use state::texts;
 pub use state::{JobState, Phase};
 

@@ -106,10 +106,6 @@ kinds! {
     RuntimeMissing = "runtime_missing", Environment;
     /// Docker cannot be reached, or refused what the engine needs.
     EngineUnavailable = "engine_unavailable", Environment;
-    /// TEMP.
-    QueueTimeout = "queue_timeout", Environment;
-    /// TEMP.
-    NodeLost = "node_lost", Environment;
     /// The host's own disk failed the engine.
     HostIo = "host_io", Environment;
 }

@@ -12,6 +12,7 @@ mod events;
 mod instance;
 mod jobs;
 mod keys;
+mod notify;
 mod queue;
 mod workspaces;
 
@@ -23,6 +24,7 @@ pub use events::StoredEvent;
 pub use instance::{Instance, InstanceChange, NodeRecord, QueueState};
 pub use jobs::{DocumentRef, JobFilter, JobRow};
 pub use keys::{Key, NewKey, Role};
+pub use notify::Listener;
 pub use queue::{
     Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept, Totals,
 };

@@ -1,0 +1,122 @@
+//! The heartbeat of a node, and what hangs on it.
+
+use super::{Inner, Stop};
+use crate::health::Part;
+use crate::ids::JobId;
+use crate::store::{NodeRecord, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Jobs of one sweep; the next one follows at once when there were as many.
+const SWEEP: i64 = 100;
+
+/// Starts the heartbeat; it ends with the process.
+pub(super) fn start(inner: &Arc<Inner>) {
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        let beat = Duration::from_millis(u64::try_from(inner.defaults.lease_ms / 3).unwrap_or(10_000)).min(Duration::from_secs(5));
+        let mut swept_keys = std::time::Instant::now();
+        loop {
+            match beat_once(&inner).await {
+                Ok(()) => {
+                    inner.health.set(Part::Database, Ok(()));
+                    // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage.
+                    if let Err(error) = sweep(&inner).await {
+                        tracing::warn!(%error, "a sweep failed");
+                    }
+                    if swept_keys.elapsed() > Duration::from_secs(60) {
+                        swept_keys = std::time::Instant::now();
+                        inner.store.expire_idempotency_keys().await.ok();
+                    }
+                }
+                Err(error) => inner.health.set(Part::Database, Err(error.to_string())),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(beat.min(Duration::from_secs(1))) => {}
+                () = inner.signals.elsewhere() => {}
+            }
+        }
+    });
+}
+
+/// Takes over the settings that an admin stored.
+pub(super) async fn refresh(inner: &Inner) {
+    if let Ok(instance) = inner.store.instance().await {
+        let stored = instance.max_concurrency.and_then(|stored| usize::try_from(stored).ok());
+        let wanted = stored.unwrap_or(inner.default_concurrency);
+        if inner.concurrency.swap(wanted, Ordering::Relaxed) != wanted {
+            inner.freed.notify_one();
+        }
+    }
+}
+
+async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
+    let before: Vec<(JobId, u32)> =
+        inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
+    let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
+    for (job, execution) in before {
+        match held.iter().find(|held| held.job == job && held.execution == execution) {
+            Some(held) if held.cancelling => {
+                if let Some(slot) = inner.running().get(&job) {
+                    slot.cancel.send_replace(true);
+                }
+            }
+            Some(_) => {}
+            // It has ended since, or somebody else has the job: the task that ended is not there any more to be stopped.
+            None => {
+                let ended = inner.running().get(&job).is_none_or(|slot| slot.task.is_finished());
+                if !ended && still_fenced(inner, &job, execution).await {
+                    inner.stop(&job, execution, Stop::Fenced);
+                }
+            }
+        }
+    }
+    refresh(inner).await;
+    inner.store.node_alive(&record(inner)).await
+}
+
+/// Whether an execution that a heartbeat did not find is really not its job's: it may just have stored its end.
+async fn still_fenced(inner: &Inner, job: &JobId, execution: u32) -> bool {
+    match inner.store.execution_of(job).await {
+        Ok(Some((current, live))) => current != execution || !live,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+fn record(inner: &Inner) -> NodeRecord {
+    NodeRecord {
+        id: inner.id.clone(),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: inner.started_at,
+        heartbeat_at: 0,
+        max_concurrency: i64::try_from(inner.concurrency.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
+        draining: *inner.draining.borrow(),
+        running: 0,
+    }
+}
+
+async fn sweep(inner: &Inner) -> Result<(), StoreError> {
+    loop {
+        let lost = inner.store.sweep_leases(SWEEP, &inner.defaults).await?;
+        let late = inner.store.sweep_deadlines(SWEEP).await?;
+        for _ in 0..lost.jobs.len() {
+            inner.metrics.requeued("node_lost");
+        }
+        for job in lost.jobs.iter().chain(&late.jobs) {
+            tracing::info!(%job, "swept");
+            inner.signals.changed(job);
+        }
+        if lost.requeued > 0 {
+            inner.signals.work();
+        }
+        if !late.jobs.is_empty() {
+            inner.ended.notify_one();
+        }
+        if lost.jobs.len() + late.jobs.len() < usize::try_from(SWEEP).unwrap_or_default() {
+            return Ok(());
+        }
+    }
+}
