@@ -31,6 +31,7 @@ const fn container(name: &'static str) -> EventName {
 /// Every event name, in the order of the catalogue.
 pub const EVENTS: &[EventName] = &[
     engine("enqueue"),
+    engine("retry"),
     engine("start"),
     engine("worker.spawn"),
     engine("network.decision"),
@@ -47,6 +48,7 @@ pub const EVENTS: &[EventName] = &[
     engine("collect"),
     engine("error"),
     engine("exit"),
+    engine("requeue"),
 ];
 
 /// How important an event is.
