@@ -431,7 +431,7 @@ fn the_same_run_serves_programs_and_people_alike() {
     let programs = run(&Package::new(), &[Upload::names()], &[]);
     programs.assert_succeeded();
     let said = &programs.json;
-    for key in ["prepare_ms", "start_ms", "run_ms", "collect_ms", "total_ms"] {
+    for key in ["prepare_ms", "create_ms", "start_ms", "run_ms", "collect_ms", "total_ms"] {
         assert!(said["timings"][key].is_u64(), "{key}: {said}");
     }
     assert_eq!(said["summary"]["columns"][0]["target_field"], "name");

@@ -125,6 +125,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 runtime: settings.runtime.clone(),
                 caps: settings.caps(),
                 instance: "cli".to_owned(),
+                node: None,
             };
             // From here on an interrupt would leave the test container behind; it takes a moment only.
             let _signals = cancel_on_signals();

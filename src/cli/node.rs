@@ -50,6 +50,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
         runtime: settings.runtime.clone(),
         caps: settings.caps(),
         instance: INSTANCE.to_owned(),
+        node: None,
     })
 }
 

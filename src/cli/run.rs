@@ -86,6 +86,7 @@ fn finish(
     let total_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let timings = json!({
         "prepare_ms": prepare_ms,
+        "create_ms": report.timings.create_ms,
         "start_ms": report.timings.start_ms,
         "run_ms": report.timings.run_ms,
         "collect_ms": report.timings.collect_ms,
@@ -99,19 +100,20 @@ fn finish(
             .collect();
         let detail = report.outcome.failure().and_then(|failure| failure.detail.as_ref());
         let diagnostics = detail.and_then(|detail| detail.get("diagnostics")).cloned().unwrap_or_else(|| json!([]));
-        println!(
-            "{}",
-            json!({
-                "status": report.outcome.state(),
-                "job_id": report.id,
-                "error": report.outcome.failure(),
-                "files": files,
-                "summary": summary.as_ref().map(Summary::to_json),
-                "usage": {"cpu_ms": report.usage.cpu_ms, "peak_memory_bytes": report.usage.peak_memory_bytes},
-                "timings": timings,
-                "diagnostics": diagnostics,
-            })
-        );
+        let mut said = json!({
+            "status": report.outcome.state(),
+            "job_id": report.id,
+            "error": report.outcome.failure(),
+            "files": files,
+            "summary": summary.as_ref().map(Summary::to_json),
+            "usage": {"cpu_ms": report.usage.cpu_ms, "peak_memory_bytes": report.usage.peak_memory_bytes},
+            "timings": timings,
+            "diagnostics": diagnostics,
+        });
+        if let Some(left_behind) = &report.left_behind {
+            said["left_behind"] = left_behind.as_str().into();
+        }
+        println!("{said}");
     } else {
         if let Some(failure) = report.outcome.failure() {
             let listed = failure.detail.as_ref().and_then(|detail| detail["diagnostics"].as_array());
@@ -120,6 +122,9 @@ fn finish(
         super::summary::print(prepared, report, summary.as_ref(), out, &timings, output.quiet);
         if let Some(failure) = report.outcome.failure() {
             style::failure(failure);
+        }
+        if let Some(left_behind) = &report.left_behind {
+            style::warning(left_behind);
         }
     }
     report.outcome.failure().map_or(Exit::Success, Exit::from).into()

@@ -33,6 +33,11 @@ pub fn failure(failure: &Failure) {
     }
 }
 
+/// Prints something to stderr that is worth a look and changes no result.
+pub fn warning(text: &str) {
+    anstream::eprintln!("{} {text}", paint(WARN, "warning:"));
+}
+
 /// Prints diagnostics to stderr, one or two lines each.
 pub fn diagnostics(diagnostics: &[Value]) {
     for diagnostic in diagnostics {

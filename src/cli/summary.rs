@@ -185,7 +185,8 @@ pub fn print(
         print_issues(summary);
         print_diagnostics(summary);
     }
-    let time = |key: &str| seconds(timings[key].as_u64().unwrap_or_default());
+    let ms = |key: &str| timings[key].as_u64().unwrap_or_default();
+    let time = |key: &str| seconds(ms(key));
     let memory =
         report.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
     let cpu = report.usage.cpu_ms.map(|cpu| format!("  ({} CPU{memory})", seconds(cpu))).unwrap_or_default();
@@ -193,7 +194,7 @@ pub fn print(
         "\n{}  prepare {}, start {}, run {}, collect {}{}",
         paint(STRONG, "Time"),
         time("prepare_ms"),
-        time("start_ms"),
+        seconds(ms("create_ms") + ms("start_ms")),
         time("run_ms"),
         time("collect_ms"),
         paint(DIM, cpu)

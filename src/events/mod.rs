@@ -31,6 +31,7 @@ const fn container(name: &'static str) -> EventName {
 /// Every event name, in the order of the catalogue.
 pub const EVENTS: &[EventName] = &[
     engine("enqueue"),
+    engine("retry"),
     engine("start"),
     engine("worker.spawn"),
     engine("network.decision"),
@@ -47,6 +48,7 @@ pub const EVENTS: &[EventName] = &[
     engine("collect"),
     engine("error"),
     engine("exit"),
+    engine("requeue"),
 ];
 
 /// How important an event is.
@@ -116,14 +118,19 @@ pub struct EventLog<W: Write> {
     job_id: String,
     attempt: u32,
     execution: u32,
-    seq: u64,
+    next_seq: u64,
     error: Option<io::Error>,
 }
 
 impl<W: Write> EventLog<W> {
-    /// A log that starts at sequence number 1.
-    pub fn new(out: W, job_id: &str, attempt: u32, execution: u32) -> Self {
-        Self { out, job_id: job_id.to_owned(), attempt, execution, seq: 0, error: None }
+    /// A log whose first event gets the number `next_seq`: 1 for a new job, else one more than the last of its log so far.
+    pub fn new(out: W, job_id: &str, attempt: u32, execution: u32, next_seq: u64) -> Self {
+        Self { out, job_id: job_id.to_owned(), attempt, execution, next_seq, error: None }
+    }
+
+    /// The number that the next event gets.
+    pub const fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// Starts an event of the engine's own.
@@ -195,13 +202,23 @@ impl<W: Write> Draft<'_, W> {
         self
     }
 
+    /// Adds every member of an object as a detail; nothing for any other value.
+    #[must_use]
+    pub fn with_all(mut self, detail: Value) -> Self {
+        if let Value::Object(members) = detail {
+            self.detail.extend(members);
+        }
+        self
+    }
+
     /// Appends the event and returns it.
     pub fn write(self) -> Event {
         let log = self.log;
-        log.seq += 1;
+        let seq = log.next_seq;
+        log.next_seq += 1;
         let event = Event {
             ts: now(),
-            seq: log.seq,
+            seq,
             event: self.name,
             level: self.level,
             job_id: log.job_id.clone(),
@@ -254,23 +271,23 @@ mod tests {
     #[test]
     fn lines_carry_the_engines_order_and_ids() {
         let mut bytes = Vec::new();
-        let mut log = EventLog::new(&mut bytes, "job_1", 2, 3);
+        let mut log = EventLog::new(&mut bytes, "job_1", 2, 3, 41);
         log.event("enqueue").state("queued").write();
         log.from_container("log", Some("warning"), object(json!({"text": "x", "seq": 99}))).unwrap();
         log.finish().unwrap();
         let lines: Vec<Value> =
             String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines[0]["seq"], 1);
+        assert_eq!(lines[0]["seq"], 41);
         assert_eq!(lines[0]["state"], "queued");
         assert_eq!(
             (&lines[1]["seq"], &lines[1]["attempt"], &lines[1]["level"]),
-            (&json!(2), &json!(2), &json!("warning"))
+            (&json!(42), &json!(2), &json!("warning"))
         );
     }
 
     #[test]
     fn a14_a_container_cannot_emit_the_engines_events() {
-        let mut log = EventLog::new(io::sink(), "job_1", 1, 1);
+        let mut log = EventLog::new(io::sink(), "job_1", 1, 1, 1);
         for name in ["exit", "error", "start", "worker.exit", "job.succeeded", ""] {
             assert!(log.from_container(name, None, Map::new()).is_none(), "{name}");
         }
@@ -278,7 +295,7 @@ mod tests {
 
     #[test]
     fn a14_long_and_deep_details_are_cut() {
-        let mut log = EventLog::new(io::sink(), "job_1", 1, 1);
+        let mut log = EventLog::new(io::sink(), "job_1", 1, 1, 1);
         let mut deep = json!(1);
         for _ in 0..50 {
             deep = json!([deep]);

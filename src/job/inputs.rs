@@ -1,6 +1,7 @@
 //! The inputs of a job: found, measured and hashed before anything is started.
 
-use crate::sandbox::{Failure, FailureKind, InputFile, Source};
+use crate::packages::Package;
+use crate::sandbox::{Failure, FailureKind, InputFile, Limits, Source};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -73,6 +74,13 @@ impl Input {
         })
     }
 
+    /// An input that was measured and hashed when it was stored, at `path`. It is read when the job starts, and must still be
+    /// what it was.
+    #[must_use]
+    pub const fn stored(document_id: String, name: String, bytes: u64, sha256: String, path: PathBuf) -> Self {
+        Self { document_id: Some(document_id), name, bytes, sha256, path }
+    }
+
     /// Its place in the container, for the input number `index` from 0.
     #[must_use]
     pub fn place(index: usize) -> String {
@@ -89,11 +97,32 @@ impl Input {
     }
 }
 
+/// Whether inputs of so many bytes together fit into the scratch space beside the package.
+///
+/// # Errors
+/// `input_too_large`, with both numbers and the memory that would do.
+pub fn inputs_fit(total_bytes: u64, package: &Package, limits: &Limits) -> Result<(), Failure> {
+    const MIB: u64 = 1024 * 1024;
+    let budget = (limits.scratch_mb * MIB).saturating_sub(package.unpacked_bytes());
+    if total_bytes <= budget {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureKind::InputTooLarge,
+        format!(
+            "the inputs have {} MB together, the job's scratch space holds {} MB (half of memory_mb): raise engine.defaults.memory_mb in the manifest or --memory-mb to at least {}",
+            total_bytes.div_ceil(MIB),
+            budget / MIB,
+            total_bytes.saturating_mul(4).div_ceil(MIB).max(64)
+        ),
+    ))
+}
+
 /// Opens all inputs of a job. Blocking.
 ///
 /// # Errors
-/// The first input's failure, or `input_too_large` when there are too many or they are over `budget` bytes together.
-pub fn open_all(paths: &[PathBuf], budget: u64) -> Result<Vec<Input>, Failure> {
+/// The first input's failure, or `input_too_large` when there are too many or they do not fit.
+pub fn open_all(paths: &[PathBuf], package: &Package, limits: &Limits) -> Result<Vec<Input>, Failure> {
     if paths.len() > MAX_INPUTS {
         return Err(Failure::new(
             FailureKind::InputTooLarge,
@@ -108,24 +137,15 @@ pub fn open_all(paths: &[PathBuf], budget: u64) -> Result<Vec<Input>, Failure> {
         // Sizes first: hashing what does not fit anyway would only waste time.
         total = total.saturating_add(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
     }
-    if total > budget {
-        const MIB: u64 = 1024 * 1024;
-        return Err(Failure::new(
-            FailureKind::InputTooLarge,
-            format!(
-                "the inputs have {} MB together, the job's scratch space holds {} MB (half of memory_mb): raise engine.defaults.memory_mb in the manifest or --memory-mb to at least {}",
-                total.div_ceil(MIB),
-                budget / MIB,
-                (total * 4).div_ceil(MIB).max(64)
-            ),
-        ));
-    }
+    inputs_fit(total, package, limits)?;
     paths.iter().map(|path| Input::open(path)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packages::PackageCaps;
+    use crate::sandbox::{Caps, Requested};
 
     #[test]
     fn an_input_is_measured_and_hashed() {
@@ -148,12 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn inputs_over_the_budget_are_refused_before_they_are_read() {
+    fn inputs_that_do_not_fit_beside_the_package_are_refused_before_they_are_read() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("manifest.json"), "{}").unwrap();
+        let package = Package::open(folder.path(), &PackageCaps::default()).unwrap();
+        let asked = Requested { memory_mb: Some(64), timeout_ms: None };
+        let limits = Limits::resolve(&Caps::default(), asked).unwrap();
         let path = folder.path().join("big.csv");
-        std::fs::write(&path, vec![b'x'; 3000]).unwrap();
-        let failure = open_all(&[path], 2999).unwrap_err();
+        std::fs::File::create(&path).unwrap().set_len(32 * 1024 * 1024 - 1).unwrap();
+        let failure = open_all(&[path], &package, &limits).unwrap_err();
         assert_eq!(failure.kind, FailureKind::InputTooLarge);
         assert!(failure.message.contains("--memory-mb"));
+        assert!(inputs_fit(32 * 1024 * 1024 - 2, &package, &limits).is_ok());
+        assert!(inputs_fit(u64::MAX, &package, &limits).is_err());
     }
 }

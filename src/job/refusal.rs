@@ -1,7 +1,7 @@
 //! Why a job is not even started, with every diagnostic at once.
 
 use crate::packages::{self, Manifest, Package, PackageCaps};
-use crate::sandbox::{Caps, Failure, FailureKind, Requested};
+use crate::sandbox::{Caps, Failure, FailureKind, Limits, Requested};
 use serde_json::Value;
 use std::path::Path;
 
@@ -35,11 +35,11 @@ pub fn open_package(path: &Path) -> Result<Package, Failure> {
     })
 }
 
-/// Validates the manifest and that scripts exist.
+/// The manifest of a package that can be run: it is valid under the caps, its scripts exist, and it asks for no dependencies.
 ///
 /// # Errors
 /// A [`Refusal`] with all diagnostics.
-pub fn check_package(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> {
+pub fn manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> {
     let report = packages::validate(package, &package_caps(caps));
     let diagnostics = to_values(&report.diagnostics);
     match report.manifest {
@@ -74,10 +74,14 @@ pub fn package_caps(caps: &Caps) -> packages::Caps {
     }
 }
 
-/// What the manifest asks for.
-#[must_use]
-pub fn requested(manifest: &Manifest) -> Requested {
-    Requested { timeout_ms: manifest.defaults.timeout_ms, memory_mb: manifest.defaults.memory_mb }
+/// The limits of a job: what the caller asks for goes above what the manifest asks for, and neither above the caps.
+///
+/// # Errors
+/// `limit_invalid`, with the key and both numbers.
+pub fn limits(manifest: &Manifest, asked: Requested, caps: &Caps) -> Result<Limits, Failure> {
+    let defaults = Requested { timeout_ms: manifest.defaults.timeout_ms, memory_mb: manifest.defaults.memory_mb };
+    Limits::resolve(caps, defaults.overridden_by(asked))
+        .map_err(|error| Failure::new(FailureKind::LimitInvalid, error.to_string()))
 }
 
 /// A package with requirements must not run without them.

@@ -5,7 +5,9 @@ use crate::text::plain;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 /// The only names a job may bring out.
@@ -121,13 +123,13 @@ pub struct OutputSink {
 }
 
 impl OutputSink {
-    /// Starts the unpacking into `folder`.
+    /// Starts the unpacking into `folder`, which stays at least until the unpacking has ended.
     #[must_use]
-    pub fn start(folder: PathBuf, limit: u64) -> Self {
+    pub fn start(folder: Arc<TempDir>, limit: u64) -> Self {
         let (sender, receiver) = mpsc::channel(8);
         let worker = tokio::task::spawn_blocking(move || {
             let mut source = ChannelReader { receiver, chunk: Bytes::new() };
-            let result = read_outputs(&mut source, &folder, limit);
+            let result = read_outputs(&mut source, folder.path(), limit);
             // Whatever follows a refusal is read to its end, so that the completion record behind it still arrives.
             io::copy(&mut source, &mut io::sink()).ok();
             result

@@ -108,6 +108,10 @@ kinds! {
     EngineUnavailable = "engine_unavailable", Environment;
     /// The host's own disk failed the engine.
     HostIo = "host_io", Environment;
+    /// The job waited in the queue longer than its deadline.
+    QueueTimeout = "queue_timeout", Environment;
+    /// Every execution was cut off, its process or machine lost, and there are no more to be had.
+    NodeLost = "node_lost", Environment;
 }
 
 impl Serialize for FailureKind {
@@ -123,9 +127,22 @@ impl std::fmt::Display for FailureKind {
 }
 
 impl FailureKind {
+    /// The kind of this text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
+
+    /// Whether the machine under the job failed before the job itself was judged, so that another execution may go well.
+    /// A runtime that is missing is none of these: the admin asked for it, and nothing may run without it.
+    #[must_use]
+    pub const fn is_infrastructure(self) -> bool {
+        matches!(self, Self::EngineUnavailable | Self::ImageMissing | Self::HostIo)
+    }
+
     /// The kind that a runner may claim by this text; what only the engine can know is not among them.
     fn claimed(text: &str) -> Option<Self> {
-        let kind = Self::ALL.iter().copied().find(|kind| kind.as_str() == text)?;
+        let kind = Self::from_text(text)?;
         match kind {
             Self::ScriptError
             | Self::HookFailed
@@ -542,9 +559,25 @@ mod tests {
 
     #[test]
     fn a14_a_runner_cannot_claim_what_only_the_engine_knows() {
-        for claimed in ["timeout", "cancelled", "engine_unavailable", "image_missing", "nonsense", ""] {
+        for claimed in [
+            "timeout", "cancelled", "engine_unavailable", "image_missing", "queue_timeout", "node_lost", "nonsense", "",
+        ] {
             let record = format!(r#"{{"outcome":"failed","error":{{"kind":"{claimed}","message":"x"}}}}"#);
             assert_eq!(kind(&Evidence { done: done(&record), ..Evidence::default() }), "runner_crashed", "{claimed}");
         }
+    }
+    #[test]
+    fn only_failures_of_the_machine_under_a_job_are_worth_another_execution() {
+        let again: Vec<&str> =
+            FailureKind::ALL.iter().filter(|kind| kind.is_infrastructure()).map(|kind| kind.as_str()).collect();
+        assert_eq!(again, ["image_missing", "engine_unavailable", "host_io"]);
+    }
+
+    #[test]
+    fn a_kind_is_found_by_its_text_and_by_nothing_else() {
+        for kind in FailureKind::ALL {
+            assert_eq!(FailureKind::from_text(kind.as_str()), Some(*kind));
+        }
+        assert_eq!(FailureKind::from_text("Timeout"), None);
     }
 }

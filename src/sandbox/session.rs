@@ -20,18 +20,24 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 /// From start to `READY`.
 const START_BUDGET: Duration = Duration::from_secs(60);
 /// On top of what `on_job_end` may take: kill, collect, report.
 const COLLECT_BUDGET: Duration = Duration::from_secs(30);
-/// Bytes of events and progress that one job may send; far above what the supervisor's own bounds let through.
-const EVENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of events that one job may send. The supervisor lets through 5,000 lines with 1 Mi characters in all, in JSON at most
+/// six bytes each, then a tail of 50 lines, and some dozens of other events: 8 MiB at worst, of which this is twice.
+const EVENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of progress that one job may send. It is kept nowhere, so it has a bound of its own: an honest job of 24 hours, the
+/// longest that can be set, reports some 55 bytes ten times a second, which is 45 MiB.
+const PROGRESS_BYTES: u64 = 64 * 1024 * 1024;
 const STDERR_TAIL: usize = 4096;
 
 /// A file of the input archive.
@@ -79,8 +85,9 @@ pub struct Request<'a> {
     pub job: Value,
     /// The input archive, in order.
     pub files: Vec<InputFile>,
-    /// An empty folder for the outputs; its content counts only when the outcome says so.
-    pub outputs: PathBuf,
+    /// An empty folder for the outputs; its content counts only when the outcome says so. Shared with the thread that unpacks
+    /// into it, which a caller that drops the future does not wait for: the folder goes with the last of the two.
+    pub outputs: Arc<TempDir>,
     /// Outputs without which the job did not succeed.
     pub expected: &'static [&'static str],
 }
@@ -118,12 +125,31 @@ pub struct Report {
     pub diagnostics: Vec<Value>,
     /// Time by step.
     pub timings: Timings,
+    /// Set when Docker did not remove the container: which it is, and what becomes of it.
+    pub left_behind: Option<String>,
+}
+
+impl Report {
+    /// The end of a job that could not even be started.
+    #[must_use]
+    pub fn never_ran(failure: Failure) -> Self {
+        Self {
+            outcome: Outcome::Failed(failure),
+            usage: ContainerUsage::default(),
+            collected: Vec::new(),
+            diagnostics: Vec::new(),
+            timings: Timings::default(),
+            left_behind: None,
+        }
+    }
 }
 
 /// Time by step, milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
-    /// Create, attach and start, to `READY`.
+    /// Docker's making of the container.
+    pub create_ms: u64,
+    /// Attach and start, to `READY`.
     pub start_ms: u64,
     /// Inputs and scripts.
     pub run_ms: u64,
@@ -131,9 +157,19 @@ pub struct Timings {
     pub collect_ms: u64,
 }
 
-/// Runs one job in a container of its own and removes the container, whatever happens.
+impl Timings {
+    /// All steps together, milliseconds.
+    #[must_use]
+    pub const fn total_ms(self) -> u64 {
+        self.create_ms + self.start_ms + self.run_ms + self.collect_ms
+    }
+}
+
+/// Runs one job in a container of its own and removes the container, whatever happens. One that Docker does not remove is
+/// named in the report and changes no outcome.
 ///
-/// `cancel` turning true stops the job. Notices are dropped when nobody receives them.
+/// `cancel` turning true stops the job. Notices are dropped when nobody receives them. Dropping the future leaves the
+/// container to the caller, who calls [`remove`]; its supervisor ends by itself, since its stdin closes.
 ///
 /// # Errors
 /// A [`Failure`] when the job could not even be started (no Docker, image, runtime, or an input that is gone); how a job
@@ -144,22 +180,33 @@ pub async fn run(
     cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    let created = Instant::now();
+    let creating = Instant::now();
     let name = request.name;
     create(docker, name, &request.spec).await?;
-    let result = conduct(docker, request, cancel, notices, created).await;
+    let create_ms = millis(creating.elapsed());
+    let result = conduct(docker, request, cancel, notices).await;
     let removing = Instant::now();
-    let removed = remove(docker, name).await;
-    let mut report = result?;
-    removed?;
-    report.timings.collect_ms += millis(removing.elapsed());
-    Ok(report)
+    let left_behind = remove(docker, name).await.err().map(|failure| failure.message);
+    match result {
+        Ok(mut report) => {
+            report.timings.create_ms = create_ms;
+            report.timings.collect_ms += millis(removing.elapsed());
+            report.left_behind = left_behind;
+            Ok(report)
+        }
+        Err(mut failure) => {
+            if let Some(left_behind) = left_behind {
+                failure.message = format!("{}; and {left_behind}", failure.message);
+            }
+            Err(failure)
+        }
+    }
 }
 
 /// Removes a container of ours with its anonymous volumes; one that is already gone is fine.
 ///
 /// # Errors
-/// `engine_unavailable` when Docker does not remove it within some tries; the reaper then will.
+/// `engine_unavailable` when Docker does not remove it within some tries; it then goes by its deadline.
 pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
     let mut last = String::new();
     for pause_ms in [0, 100, 400, 1500] {
@@ -174,7 +221,7 @@ pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
     Err(Failure::new(
         FailureKind::EngineUnavailable,
         format!(
-            "Docker did not remove container {name}: {}; it will be removed by the next run, or run: docker rm -f {name}",
+            "Docker did not remove container {name}: {}; it goes once its deadline has passed, or now with: docker rm -f {name}",
             plain(&last, 300)
         ),
     ))
@@ -226,10 +273,10 @@ async fn conduct(
     request: Request<'_>,
     mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
-    created: Instant,
 ) -> Result<Report, Failure> {
     let Request { name, spec, job, files, outputs, expected } = request;
     let limits = spec.limits;
+    let starting = Instant::now();
     let attached = start(docker, name, &spec).await?;
     let mut wire = Wire::new(attached.output);
     let ready = wait_until_ready(&mut wire, &mut cancel).await;
@@ -268,9 +315,9 @@ async fn conduct(
             notices.send(notice).await.ok();
             let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024);
             let (stop, stop_requests) = mpsc::channel(1);
-            let mut writer = tokio::spawn(write_all(attached.input, job, files, stop_requests));
+            let mut writer = AbortOnDropHandle::new(tokio::spawn(write_all(attached.input, job, files, stop_requests)));
             notices.send(Notice::Running).await.ok();
-            let mut relay = Relay { notices, sink, stop, evidence: &mut evidence, event_bytes: 0 };
+            let mut relay = Relay { notices, sink, stop, evidence: &mut evidence, event_bytes: 0, progress_bytes: 0 };
             tokio::select! {
                 biased;
                 // The container still waits for the rest of an archive that will never come.
@@ -283,7 +330,6 @@ async fn conduct(
                 Ok(collected) => evidence.collected = collected,
                 Err(failure) => evidence.refused_output = Some(failure),
             }
-            writer.abort();
         }
     }
     evidence.stderr_tail = wire.stderr_tail();
@@ -295,12 +341,12 @@ async fn conduct(
         diagnostics = done.diagnostics.take().unwrap_or_default();
     }
     let outcome = decide(&evidence, limits);
-    let timings = Timings { start_ms: millis(started - created), run_ms, collect_ms: 0 };
-    Ok(Report { outcome, usage, collected: evidence.collected, diagnostics, timings })
+    let timings = Timings { start_ms: millis(started - starting), run_ms, ..Timings::default() };
+    Ok(Report { outcome, usage, collected: evidence.collected, diagnostics, timings, left_behind: None })
 }
 
 /// Completes when an input could not be sent; never when all were, or when the container was gone first.
-async fn failed_to_send(writer: &mut JoinHandle<Result<(), Failure>>) -> Failure {
+async fn failed_to_send(writer: &mut AbortOnDropHandle<Result<(), Failure>>) -> Failure {
     match writer.await {
         Ok(Err(failure)) => failure,
         _ => std::future::pending().await,
@@ -405,6 +451,7 @@ struct Relay<'a> {
     stop: mpsc::Sender<StopReason>,
     evidence: &'a mut Evidence,
     event_bytes: u64,
+    progress_bytes: u64,
 }
 
 impl Relay<'_> {
@@ -445,12 +492,12 @@ impl Relay<'_> {
     async fn take(&mut self, frame: FromSupervisor) -> Result<bool, ProtocolError> {
         match frame {
             FromSupervisor::Event(payload) => {
-                self.count(payload.len())?;
+                count(&mut self.event_bytes, payload.len(), "events", EVENT_BYTES)?;
                 let event: RawEvent = protocol::parse("EVENT", &payload)?;
                 self.notices.send(Notice::Event(event)).await.ok();
             }
             FromSupervisor::Progress(payload) => {
-                self.count(payload.len())?;
+                count(&mut self.progress_bytes, payload.len(), "progress", PROGRESS_BYTES)?;
                 // Relayed from the child as it is; one that cannot be read is not worth a failure, and none is worth a wait.
                 if let Ok(progress) = protocol::parse::<Progress>("PROGRESS", &payload) {
                     self.notices.try_send(Notice::Progress(progress)).ok();
@@ -466,14 +513,11 @@ impl Relay<'_> {
         }
         Ok(false)
     }
+}
 
-    fn count(&mut self, bytes: usize) -> Result<(), ProtocolError> {
-        self.event_bytes += bytes as u64;
-        if self.event_bytes > EVENT_BYTES {
-            return Err(ProtocolError::Flood { what: "events", limit: EVENT_BYTES });
-        }
-        Ok(())
-    }
+fn count(total: &mut u64, bytes: usize, what: &'static str, limit: u64) -> Result<(), ProtocolError> {
+    *total += bytes as u64;
+    if *total > limit { Err(ProtocolError::Flood { what, limit }) } else { Ok(()) }
 }
 
 /// Sends the job and the input archive, then stop requests; keeps stdin open until it is aborted.

@@ -15,6 +15,8 @@ use std::collections::HashMap;
 pub mod label {
     /// Which installation made the container.
     pub const INSTANCE: &str = "dev.ade.instance";
+    /// Which process's data directory made the container; only where several processes share an installation.
+    pub const NODE: &str = "dev.ade.node";
     /// Workspace of the job.
     pub const WORKSPACE: &str = "dev.ade.workspace";
     /// The job.

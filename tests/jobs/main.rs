@@ -8,8 +8,10 @@
 mod support;
 
 mod examples;
+mod executions;
 mod hooks;
 mod inputs;
+mod leftovers;
 mod limits;
 mod records;
 mod scripts;

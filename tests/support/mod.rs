@@ -33,5 +33,5 @@ pub mod zips;
 
 pub use docker::Docker;
 pub use package::{Package, function};
-pub use run::{Run, Running, ade, beside_neighbours, run, run_file, start};
+pub use run::{Run, Running, ade, beside_neighbours, image_id, run, run_file, start};
 pub use world::{Upload, World};

@@ -35,6 +35,13 @@ fn build_image_once() {
     });
 }
 
+/// The id of the image, for tests that run jobs without the binary.
+pub fn image_id() -> String {
+    build_image_once();
+    let shown = ade().args(["image", "show", "--json"]).output().expect("ade starts");
+    serde_json::from_slice::<Value>(&shown.stdout).unwrap()["id"].as_str().unwrap().to_owned()
+}
+
 /// Runs a package over inputs with further arguments of `ade run`, to the end.
 pub fn run(package: &Package, uploads: &[Upload], args: &[&str]) -> Run {
     start(package, uploads, args).wait()

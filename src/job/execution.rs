@@ -1,0 +1,187 @@
+//! One execution in two halves: what the container does, and what becomes of its files. Whoever runs jobs may decide between
+//! the two how the job has ended.
+
+use super::recorder::Recorder;
+use super::request::{Ask, Parts, request};
+use super::{Node, Prepared, artifact, blocks, container_name, host_io};
+use crate::events::now;
+use crate::ids::JobId;
+use crate::sandbox::protocol::ContainerUsage;
+use crate::sandbox::{self, Failure, FailureKind, Notice, Outcome, Report, Timings};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+/// An execution whose container is gone and whose files are not in place yet. Dropping it drops them.
+#[derive(Debug)]
+pub struct Executed<'a> {
+    node: &'a Node,
+    job: &'a Prepared,
+    staging: &'a Path,
+    started_at: String,
+    outputs: Arc<TempDir>,
+    /// What the supervisor said of itself.
+    runner: Value,
+    report: Report,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub struct JobReport {
+    /// The job.
+    pub id: JobId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// CPU and memory of the container.
+    pub usage: ContainerUsage,
+    /// Time by phase.
+    pub timings: Timings,
+    /// Which of [`FILES`](super::FILES) the job has; all are in the staging folder, but for the events, which are where the
+    /// recorder put them.
+    pub files: Vec<&'static str>,
+    /// Set when Docker did not remove the job's container: which it is, and what becomes of it.
+    pub left_behind: Option<String>,
+}
+
+/// Runs a prepared job in a container, from the event `start` to `worker.exit`; `staging` is an empty folder that gets
+/// `run-request.json`.
+///
+/// The future may be dropped at any time: what it put into `staging` for itself goes with it, and the caller removes the
+/// container, by [`container_name`] and [`sandbox::remove`]. A container that Docker was only just making may come up after
+/// that; it is never started, and goes by its deadline.
+///
+/// # Errors
+/// A [`Failure`] of kind `host_io` when `staging` cannot be written, before any event; every other failure is the outcome.
+pub async fn execute<'a>(
+    node: &'a Node,
+    job: &'a Prepared,
+    staging: &'a Path,
+    cancel: watch::Receiver<bool>,
+    recorder: &mut Recorder<'_>,
+) -> Result<Executed<'a>, Failure> {
+    let started_at = now();
+    let path = staging.join("run-request.json");
+    std::fs::write(&path, format!("{:#}\n", blocks::run_request(node, job, &started_at)))
+        .map_err(|error| host_io(&path, &error))?;
+    let outputs =
+        tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
+    let outputs = Arc::new(outputs);
+    let network = blocks::network(&job.manifest);
+    let asks_for_network = job.manifest.defaults.runtime_network_access;
+    recorder.started(job.inputs.len(), json!(job.limits), network.clone(), asks_for_network);
+
+    let identity = &job.identity;
+    let name = container_name(&identity.job_id, identity.execution);
+    let parts = Parts { identity, package: &job.package, inputs: &job.inputs, limits: &job.limits, network };
+    let ask = Ask {
+        mode: "run",
+        name: &name,
+        started_at: &started_at,
+        outputs: Arc::clone(&outputs),
+        expected: &sandbox::archive::OUTPUTS,
+    };
+    let request = request(node, &parts, ask);
+    let (notices, mut received) = mpsc::channel(256);
+    let mut runner = Value::Null;
+    let (report, ()) = tokio::join!(
+        async {
+            let report = sandbox::run(&node.docker, request, cancel, &notices).await;
+            drop(notices);
+            report
+        },
+        async {
+            while let Some(notice) = received.recv().await {
+                if let Notice::Ready { runner_version, python } = &notice {
+                    runner = json!({"runner_version": runner_version, "python": python});
+                }
+                recorder.notice(notice);
+            }
+        }
+    );
+    let report = match report {
+        Ok(report) => {
+            recorder.exited(&report.usage, report.timings);
+            report
+        }
+        Err(failure) => Report::never_ran(failure),
+    };
+    Ok(Executed { node, job, staging, started_at, outputs, runner, report })
+}
+
+impl Executed<'_> {
+    /// How the container's work ended.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.report.outcome
+    }
+
+    /// CPU and memory of the container.
+    #[must_use]
+    pub const fn usage(&self) -> &ContainerUsage {
+        &self.report.usage
+    }
+
+    /// Time by phase.
+    #[must_use]
+    pub const fn timings(&self) -> Timings {
+        self.report.timings
+    }
+
+    /// Set when Docker did not remove the container: which it is, and what becomes of it.
+    #[must_use]
+    pub fn left_behind(&self) -> Option<&str> {
+        self.report.left_behind.as_deref()
+    }
+
+    /// Puts the files of the job in place, for this outcome, and records the events from `collect` to `exit`.
+    ///
+    /// `outcome` is [`Self::outcome`], or what the caller has decided instead; only a success keeps its workbook. A success whose
+    /// artifact cannot be used becomes `output_invalid`, so the outcome that counts is the report's.
+    ///
+    /// # Errors
+    /// A [`Failure`] of kind `host_io` when the staging folder cannot be written, or when a success is claimed for a job that
+    /// left no workbook.
+    pub async fn conclude(self, mut outcome: Outcome, recorder: &mut Recorder<'_>) -> Result<JobReport, Failure> {
+        if let Err(failure) = self.write_artifact(&outcome).await {
+            if failure.kind == FailureKind::HostIo {
+                return Err(failure);
+            }
+            outcome = Outcome::Failed(failure);
+            self.write_artifact(&outcome).await?;
+        }
+        let mut files = vec!["artifact.json", "events.ndjson", "run-request.json"];
+        if matches!(outcome, Outcome::Succeeded(_)) {
+            self.keep("normalized.xlsx", "normalized.xlsx")?;
+            files.insert(0, "normalized.xlsx");
+        }
+        let Report { usage, timings, left_behind, .. } = self.report;
+        recorder.concluded(&outcome, timings, &files);
+        Ok(JobReport { id: self.job.identity.job_id.clone(), outcome, usage, timings, files, left_behind })
+    }
+
+    /// Writes the final artifact beside the runner's, and moves it into place when it is whole.
+    async fn write_artifact(&self, outcome: &Outcome) -> Result<(), Failure> {
+        const FINAL: &str = "artifact.final.json";
+        let own = blocks::own(self.node, self.job, &self.runner, outcome, &self.started_at);
+        let fallback = blocks::fallback(self.job);
+        let written = self.report.collected.iter().any(|name| name == "artifact.json");
+        let must_be_usable = matches!(outcome, Outcome::Succeeded(_));
+        let outputs = Arc::clone(&self.outputs);
+        // An artifact may have 32 MiB, which takes longer to check than other jobs on this thread want to wait.
+        let finalized = tokio::task::spawn_blocking(move || {
+            let from = written.then(|| outputs.path().join("artifact.json"));
+            artifact::finalize(from.as_deref(), &outputs.path().join(FINAL), &own, &fallback, must_be_usable)
+        });
+        finalized
+            .await
+            .map_err(|error| Failure::new(FailureKind::HostIo, format!("finishing artifact.json failed: {error}")))??;
+        self.keep(FINAL, "artifact.json")
+    }
+
+    fn keep(&self, output: &str, name: &str) -> Result<(), Failure> {
+        let to = self.staging.join(name);
+        std::fs::rename(self.outputs.path().join(output), &to).map_err(|error| host_io(&to, &error))
+    }
+}

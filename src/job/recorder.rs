@@ -1,0 +1,115 @@
+//! The event log of an execution, and whoever watches it.
+
+use super::Identity;
+use crate::events::{Event, EventLog, Level};
+use crate::sandbox::protocol::{ContainerUsage, Progress, StopReason};
+use crate::sandbox::{FailureKind, Notice, Outcome, Timings};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// What a job makes known while it runs.
+pub trait Observer: Send {
+    /// An event was appended.
+    fn event(&mut self, event: &Event);
+    /// Rows done.
+    fn progress(&mut self, progress: &Progress);
+}
+
+/// The log that a [`Recorder`] writes.
+pub type Log<'a> = EventLog<Box<dyn Write + Send + 'a>>;
+
+/// Appends the events of one execution and shows each to an observer, in order.
+pub struct Recorder<'a> {
+    log: Log<'a>,
+    observer: &'a mut dyn Observer,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder whose first event gets the number `next_seq`: 1 for a new job.
+    ///
+    /// `out` takes whole lines, each in small writes; buffer it by lines.
+    pub fn new(
+        out: impl Write + Send + 'a,
+        identity: &Identity,
+        next_seq: u64,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        let out: Box<dyn Write + Send + 'a> = Box::new(out);
+        let log = EventLog::new(out, identity.job_id.as_str(), identity.attempt, identity.execution, next_seq);
+        Self { log, observer }
+    }
+
+    /// Appends an event of the engine's own.
+    pub fn note(&mut self, write: impl FnOnce(&mut Log<'a>) -> Event) {
+        let event = write(&mut self.log);
+        self.observer.event(&event);
+    }
+
+    /// The number that the next event gets.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.log.next_seq()
+    }
+
+    /// Flushes; the first error of any write comes out here, since an event must never stop a job.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn finish(self) -> io::Result<()> {
+        self.log.finish()
+    }
+
+    pub(super) fn started(&mut self, inputs: usize, limits: Value, network: Value, asks_for_network: bool) {
+        self.note(|log| log.event("start").state("running").with("inputs", inputs).with("limits", limits).write());
+        let level = if asks_for_network { Level::Warning } else { Level::Info };
+        self.note(|log| log.event("network.decision").level(level).with_all(network).write());
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Ready { runner_version, python } => {
+                self.note(|log| {
+                    log.event("worker.spawn").with("runner_version", runner_version).with("python", python).write()
+                });
+            }
+            Notice::Running => {}
+            Notice::Event(raw) => {
+                if let Some(event) = self.log.from_container(&raw.event, raw.level.as_deref(), raw.detail) {
+                    self.observer.event(&event);
+                }
+            }
+            Notice::Progress(progress) => self.observer.progress(&progress),
+            Notice::Stopping(StopReason::Timeout) => {
+                self.note(|log| log.event("worker.timeout").level(Level::Error).write());
+            }
+            Notice::Stopping(StopReason::Cancelled) => {
+                self.note(|log| log.event("cancel").level(Level::Warning).write());
+            }
+        }
+    }
+
+    pub(super) fn exited(&mut self, usage: &ContainerUsage, timings: Timings) {
+        self.note(|log| {
+            let mut draft = log.event("worker.exit").took(timings.run_ms);
+            if let Some(cpu) = usage.cpu_ms {
+                draft = draft.with("cpu_ms", cpu);
+            }
+            if let Some(peak) = usage.peak_memory_bytes {
+                draft = draft.with("peak_memory_bytes", peak);
+            }
+            draft.write()
+        });
+    }
+
+    pub(super) fn concluded(&mut self, outcome: &Outcome, timings: Timings, files: &[&'static str]) {
+        self.note(|log| log.event("collect").took(timings.collect_ms).with("files", files.to_vec()).write());
+        if let Some(failure) = outcome.failure() {
+            if failure.kind == FailureKind::OutOfMemory {
+                self.note(|log| log.event("worker.oom").level(Level::Error).write());
+            }
+            let level = if matches!(outcome, Outcome::Cancelled(_)) { Level::Warning } else { Level::Error };
+            self.note(|log| log.event("error").level(level).with_all(json!(failure)).write());
+        }
+        self.note(|log| log.event("exit").state(outcome.state()).took(timings.total_ms()).write());
+    }
+}
