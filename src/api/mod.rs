@@ -1,0 +1,9 @@
+//! HTTP: what every route shares. Problems, extractors, request ids, header grammars and the server itself.
+
+pub mod extract;
+pub mod problem;
+pub mod request_id;
+
+pub use extract::{Body, Path, Query};
+pub use problem::{Code, FieldError, Problem, ProblemBody};
+pub use request_id::RequestId;
