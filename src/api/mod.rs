@@ -3,6 +3,7 @@
 pub mod cursor;
 pub mod extract;
 pub mod headers;
+pub mod listen;
 pub mod names;
 pub mod problem;
 pub mod request_id;
