@@ -3,6 +3,7 @@
 //! A handler makes a [`Problem`] from a [`Code`]; the [request id](super::request_id) is put in on the way out, whoever
 //! made the problem.
 
+use crate::blob::BlobError;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -271,6 +272,25 @@ impl From<Code> for Problem {
     }
 }
 
+impl From<BlobError> for Problem {
+    /// The storage's own words stay in the log: they have paths in them.
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::NotFound { .. } => Self::new(Code::NotFound).detail("the file is no longer in the storage"),
+            BlobError::TooLarge { limit } => super::extract::too_large(limit),
+            BlobError::Source(error) => super::extract::body_problem(&error, u64::MAX),
+            BlobError::Full { .. } => {
+                tracing::error!(%error, "the storage is full");
+                Self::new(Code::StorageFull).detail("free some room, or have the admin give the storage more")
+            }
+            _ => {
+                tracing::error!(%error, "the storage failed");
+                Self::new(Code::StorageUnavailable).detail("try again later; the server's log has more")
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.0.code.as_str(), self.0.detail.as_deref().unwrap_or(self.0.code.title()))
@@ -335,6 +355,15 @@ mod tests {
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "7");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn a_failure_of_the_storage_is_told_without_its_paths() {
+        let failed = BlobError::Unavailable { key: "ws_1/x".into(), reason: "/var/lib: EIO".into() };
+        let problem = Problem::from(failed);
+        assert_eq!(problem.code(), Code::StorageUnavailable);
+        assert!(!problem.to_string().contains("/var"), "{problem}");
+        assert_eq!(Problem::from(BlobError::TooLarge { limit: 5 }).body(None).extensions["max_bytes"], 5);
     }
 
     #[test]
