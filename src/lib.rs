@@ -5,6 +5,8 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod api;
+pub mod blob;
 pub mod cli;
 pub mod events;
 pub mod ids;

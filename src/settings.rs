@@ -1,6 +1,10 @@
 //! Every setting of the instance, in one struct: parsed once from flags and environment, documented in `--help` and
 //! `docs/operations/settings.md` (a test compares the two).
 
+mod mask;
+
+pub use mask::mask;
+
 use crate::sandbox::Caps;
 use clap::Args;
 use std::path::PathBuf;
