@@ -153,7 +153,7 @@ CREATE TABLE job_documents (
 );
 CREATE INDEX job_documents_of_job ON job_documents (job_id);
 
--- Events of live jobs; those of finished ones move to the job's events.ndjson.
+-- Events of live jobs; those of finished ones move to the job's events.ndjson (events_stored 1), which retention may delete (2).
 CREATE TABLE job_events (
     job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     seq BIGINT NOT NULL,

@@ -14,7 +14,7 @@ pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit};
 pub use recorder::{Log, Observer, Recorder};
-pub use refusal::{Refusal, limits, manifest_of};
+pub use refusal::{Refusal, limits, manifest_of, open_package};
 
 use crate::events::now;
 use crate::packages::{self, Manifest, Package};

@@ -59,6 +59,12 @@ impl<'a> Recorder<'a> {
         self.log.finish()
     }
 
+    /// Records the whole course of an execution that was refused before anything was started.
+    pub fn refused(&mut self, outcome: &Outcome) {
+        self.note(|log| log.event("start").state("running").write());
+        self.ended(outcome, 0);
+    }
+
     pub(super) fn started(&mut self, inputs: usize, limits: Value, network: Value, asks_for_network: bool) {
         self.note(|log| log.event("start").state("running").with("inputs", inputs).with("limits", limits).write());
         let level = if asks_for_network { Level::Warning } else { Level::Info };
@@ -103,6 +109,10 @@ impl<'a> Recorder<'a> {
 
     pub(super) fn concluded(&mut self, outcome: &Outcome, timings: Timings, files: &[&'static str]) {
         self.note(|log| log.event("collect").took(timings.collect_ms).with("files", files.to_vec()).write());
+        self.ended(outcome, timings.total_ms());
+    }
+
+    fn ended(&mut self, outcome: &Outcome, took_ms: u64) {
         if let Some(failure) = outcome.failure() {
             if failure.kind == FailureKind::OutOfMemory {
                 self.note(|log| log.event("worker.oom").level(Level::Error).write());
@@ -110,6 +120,6 @@ impl<'a> Recorder<'a> {
             let level = if matches!(outcome, Outcome::Cancelled(_)) { Level::Warning } else { Level::Error };
             self.note(|log| log.event("error").level(level).with_all(json!(failure)).write());
         }
-        self.note(|log| log.event("exit").state(outcome.state()).took(timings.total_ms()).write());
+        self.note(|log| log.event("exit").state(outcome.state()).took(took_ms).write());
     }
 }

@@ -128,11 +128,13 @@ pub struct Watch {
 impl Watch {
     /// Completes when there is news since the last call, with it.
     pub async fn next(&mut self) -> News {
-        match &mut self.news {
-            // The sender lives as long as a follower does.
-            Some(news) if news.changed().await.is_ok() => news.borrow_and_update().clone(),
-            _ => std::future::pending().await,
+        if let Some(news) = &mut self.news
+            && news.changed().await.is_ok()
+        {
+            return news.borrow_and_update().clone();
         }
+        // Not reached: the sender lives as long as a follower does.
+        std::future::pending().await
     }
 }
 

@@ -8,11 +8,13 @@ pub mod archive;
 pub mod limits;
 pub mod outcome;
 pub mod protocol;
+mod reaper;
 mod seccomp;
 mod session;
 pub mod spec;
 
 pub use limits::{Caps, LimitError, Limits, Requested};
 pub use outcome::{Failure, FailureKind, Fault, Outcome};
+pub use reaper::{Container, reap};
 pub use session::{InputFile, Notice, Report, Request, Source, Timings, probe, remove, run};
 pub use spec::{ContainerSpec, label};

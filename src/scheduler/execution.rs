@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::writer::EventWriter;
-use crate::blob::{BlobError, FileName, Key};
+use crate::blob::{BlobError, JobFile, Key};
 use crate::events::{Event, Level};
 use crate::job::{self, Identity, Input, Node, Observer, Prepared, Recorder, Refusal};
 use crate::queue::{JobState, Phase};
@@ -101,10 +101,10 @@ async fn attempt(
         tracing::warn!(job = %job.id, "{container}");
     }
     let mut files = Vec::new();
-    for name in report.files.iter().filter_map(|name| FileName::named(name)).filter(|name| *name != FileName::EVENTS) {
-        let key = Key::job_file(&job.workspace_id, &job.id, job.execution, name);
-        let stored = inner.blobs.put_file(&key, &staging.path().join(name.as_str())).await.map_err(storage)?;
-        files.push(json!({"name": name.as_str(), "bytes": stored.bytes, "sha256": stored.sha256}));
+    for file in report.files.iter().filter_map(|name| JobFile::named(name)).filter(|file| *file != JobFile::Events) {
+        let key = Key::job_file(&job.workspace_id, &job.id, job.execution, file);
+        let stored = inner.blobs.put_file(&key, &staging.path().join(file.name())).await.map_err(storage)?;
+        files.push(json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}));
     }
     let request = read_json(&staging.path().join("run-request.json")).await;
     let collect_ms = report.timings.collect_ms + millis(collecting.elapsed());
@@ -168,8 +168,7 @@ async fn requeue(inner: &Arc<Inner>, claimed: &Claimed, failure: Failure) -> End
     inner.events.flush().await;
     let why = Requeue::Infrastructure(failure);
     let (id, execution) = (&claimed.job.id, claimed.job.execution);
-    let requeued =
-        inner.persist("a requeue", || inner.store.requeue(id, execution, &why, &inner.defaults)).await;
+    let requeued = inner.persist("a requeue", || inner.store.requeue(id, execution, &why, &inner.defaults)).await;
     match requeued {
         Ok(Some(state)) => Ended::Requeued(reason, Some(state)),
         Ok(None) => Ended::Fenced,
@@ -217,12 +216,17 @@ async fn prepare(
 
 /// A blob as a file on this machine: where it lies anyway, or fetched.
 async fn local(inner: &Inner, key: &Key, to: &Path, name: &str) -> Result<PathBuf, Failure> {
-    let missing = || Failure::new(FailureKind::InputMissing, format!("the bytes of document {name:?} are gone from storage; upload it again"));
+    let missing = || {
+        Failure::new(
+            FailureKind::InputMissing,
+            format!("the bytes of document {name:?} are gone from storage; upload it again"),
+        )
+    };
     match inner.blobs.local_path(key) {
         Some(path) if tokio::fs::try_exists(&path).await.unwrap_or(false) => Ok(path),
         Some(_) => Err(missing()),
         None => match inner.blobs.fetch_to(key, to).await {
-            Ok(()) => Ok(to.to_owned()),
+            Ok(_) => Ok(to.to_owned()),
             Err(BlobError::NotFound { .. }) => Err(missing()),
             Err(error) => Err(storage(error)),
         },

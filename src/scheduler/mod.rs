@@ -125,7 +125,7 @@ impl Scheduler {
     /// # Errors
     /// The database's.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, signals, .. } = &parts;
+        let (store, signals) = (parts.store.clone(), Arc::clone(&parts.signals));
         loop {
             let swept = store.recover(&parts.node_id, 100, &parts.defaults).await?;
             for job in &swept.jobs {
@@ -138,7 +138,7 @@ impl Scheduler {
         }
         let inner = Arc::new_cyclic(|inner: &std::sync::Weak<Inner>| {
             let fenced = inner.clone();
-            let events = EventWriter::start(store.clone(), Arc::clone(signals), move |job, execution| {
+            let events = EventWriter::start(store, signals, move |job, execution| {
                 if let Some(inner) = fenced.upgrade() {
                     inner.stop(job, execution, Stop::Fenced);
                 }

@@ -1,7 +1,7 @@
 //! Packages that this node has read lately: a package never changes, and the next job is likely to want the same.
 
 use super::execution::storage;
-use crate::blob::{BlobError, Blobs, Key};
+use crate::blob::{BlobError, Blobs, Digest, Key};
 use crate::ids::WorkspaceId;
 use crate::job::open_package;
 use crate::packages::Package;
@@ -26,21 +26,27 @@ impl Packages {
         &self,
         blobs: &Blobs,
         workspace: &WorkspaceId,
-        sha256: &str,
+        sha256: &Digest,
     ) -> Result<Arc<Package>, Failure> {
-        if let Some(package) = self.known(workspace, sha256) {
+        if let Some(package) = self.known(workspace, sha256.as_str()) {
             return Ok(package);
         }
         let key = Key::package(workspace, sha256);
-        let gone = || Failure::new(FailureKind::PackageInvalid, format!("the package {sha256} is gone from storage; publish it again"));
+        let gone = || {
+            Failure::new(
+                FailureKind::PackageInvalid,
+                format!("the package {sha256} is gone from storage; publish it again"),
+            )
+        };
         let mut fetched = None;
         let path = match blobs.local_path(&key) {
             Some(path) => path,
             None => {
-                let file = tempfile::NamedTempFile::new()
-                    .map_err(|error| Failure::new(FailureKind::HostIo, format!("cannot write a temporary file: {error}")))?;
+                let file = tempfile::NamedTempFile::new().map_err(|error| {
+                    Failure::new(FailureKind::HostIo, format!("cannot write a temporary file: {error}"))
+                })?;
                 match blobs.fetch_to(&key, file.path()).await {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(BlobError::NotFound { .. }) => return Err(gone()),
                     Err(error) => return Err(storage(error)),
                 }
@@ -56,7 +62,7 @@ impl Packages {
         drop(fetched);
         let package = opened
             .map_err(|error| Failure::new(FailureKind::HostIo, format!("reading a package failed: {error}")))??;
-        if package.package_sha256() != sha256 {
+        if package.package_sha256() != sha256.as_str() {
             return Err(Failure::new(
                 FailureKind::PackageInvalid,
                 format!("the stored package {sha256} is damaged; publish it again"),

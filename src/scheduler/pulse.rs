@@ -15,7 +15,8 @@ const SWEEP: i64 = 100;
 pub(super) fn start(inner: &Arc<Inner>) {
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
-        let beat = Duration::from_millis(u64::try_from(inner.defaults.lease_ms / 3).unwrap_or(10_000)).min(Duration::from_secs(5));
+        let beat = Duration::from_millis(u64::try_from(inner.defaults.lease_ms / 3).unwrap_or(10_000))
+            .min(Duration::from_secs(5));
         let mut swept_keys = std::time::Instant::now();
         loop {
             match beat_once(&inner).await {
@@ -52,8 +53,7 @@ pub(super) async fn refresh(inner: &Inner) {
 }
 
 async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
-    let before: Vec<(JobId, u32)> =
-        inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
+    let before: Vec<(JobId, u32)> = inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
     let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
     for (job, execution) in before {
         match held.iter().find(|held| held.job == job && held.execution == execution) {

@@ -68,22 +68,20 @@ async fn watch_docker(inner: Arc<Inner>) {
                     tokio::time::sleep(LOOK).await;
                 }
             },
-            Some(ready) => {
-                match tokio::time::timeout(Duration::from_secs(10), ready.docker.ping()).await {
-                    Ok(Ok(_)) => {
-                        if reaped.elapsed() > REAP {
-                            reap_own(&inner, &ready).await;
-                            reaped = std::time::Instant::now();
-                        }
-                        tokio::select! {
-                            () = tokio::time::sleep(LOOK) => {}
-                            _ = node.changed() => {}
-                        }
+            Some(ready) => match tokio::time::timeout(Duration::from_secs(10), ready.docker.ping()).await {
+                Ok(Ok(_)) => {
+                    if reaped.elapsed() > REAP {
+                        reap_own(&inner, &ready).await;
+                        reaped = std::time::Instant::now();
                     }
-                    Ok(Err(error)) => lost_docker(&inner, &format!("Docker does not answer: {error}")),
-                    Err(_) => lost_docker(&inner, "Docker did not answer within 10 s"),
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK) => {}
+                        _ = node.changed() => {}
+                    }
                 }
-            }
+                Ok(Err(error)) => lost_docker(&inner, &format!("Docker does not answer: {error}")),
+                Err(_) => lost_docker(&inner, "Docker did not answer within 10 s"),
+            },
         }
     }
 }
@@ -186,7 +184,8 @@ async fn retain_once(inner: &Inner) -> Result<(), String> {
     let Retention { jobs_days, documents_days, events_days, jobs_kept, document_bytes } = inner.retention;
     let before = |days: Option<i64>| days.map(|days| now_ms() - days * DAY_MS);
     if documents_days.is_some() || document_bytes.is_some() {
-        let past = inner.store.documents_past_retention(before(documents_days), document_bytes, ROUND).await.map_err(text)?;
+        let past =
+            inner.store.documents_past_retention(before(documents_days), document_bytes, ROUND).await.map_err(text)?;
         for document in past {
             inner.store.delete_document(&document.workspace_id, &document.id).await.map_err(text)?;
         }

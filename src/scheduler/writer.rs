@@ -25,7 +25,7 @@ pub struct EventWriter {
 
 impl EventWriter {
     /// Starts the writer. `fenced` is told of executions that are no longer their job's.
-    pub fn start(store: Store, signals: Arc<Signals>, fenced: impl Fn(&JobId, u32) + Send + 'static) -> Self {
+    pub fn start(store: Store, signals: Arc<Signals>, fenced: impl Fn(&JobId, u32) + Send + Sync + 'static) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut entries = Vec::new();
@@ -83,7 +83,7 @@ async fn write(
     store: &Store,
     signals: &Signals,
     batch: &[(JobId, u32, Option<Phase>, Vec<StoredEvent>)],
-    fenced: &(impl Fn(&JobId, u32) + Send),
+    fenced: &(impl Fn(&JobId, u32) + Sync),
 ) {
     let mut pause = Duration::from_millis(50);
     loop {

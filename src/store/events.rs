@@ -105,4 +105,15 @@ impl Store {
         tx.execute("DELETE FROM job_events WHERE job_id = $1", args![job]).await?;
         tx.commit().await
     }
+
+    /// Notes that a job's log was deleted by retention.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn events_are_gone(&self, job: &JobId) -> Result<()> {
+        self.db
+            .execute("UPDATE jobs SET events_stored = 2, revision = revision + 1 WHERE id = $1", args![job])
+            .await
+            .map(drop)
+    }
 }

@@ -85,7 +85,7 @@ pub(super) fn read(row: &Row) -> Result<JobRow> {
         node_id: row.opt_parsed("node_id")?,
         revision: row.int("revision")?,
         next_seq: row.int("next_seq").map(|seq| u64::try_from(seq).unwrap_or_default())?,
-        events_stored: row.flag("events_stored")?,
+        events_stored: row.int("events_stored")? == 1,
         error: row.opt_json("error")?,
         result: row.opt_json("result")?,
     })
@@ -115,6 +115,19 @@ impl Store {
         let row =
             self.db.fetch_one("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2", args![id, workspace]).await?;
         row.as_ref().map(read).transpose()
+    }
+
+    /// The execution of a job, and whether it runs.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn execution_of(&self, id: &JobId) -> Result<Option<(u32, bool)>> {
+        let row = self.db.fetch_one("SELECT execution, state FROM jobs WHERE id = $1", args![id]).await?;
+        row.map(|row| {
+            let live = matches!(row.parsed("state")?, JobState::Running | JobState::Cancelling);
+            Ok((u32::try_from(row.int("execution")?).unwrap_or_default(), live))
+        })
+        .transpose()
     }
 
     /// How many jobs of its workspace stand before a waiting job, counted from 1; at most 1,000. Priorities are in it, other
@@ -187,6 +200,15 @@ impl Store {
             past.extend(self.db.fetch(sql, args![keep, limit]).await?);
         }
         past.iter().map(read).collect()
+    }
+
+    /// Jobs that ended before `before` ms and whose event log is still stored.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn jobs_with_old_events(&self, before: i64, limit: i64) -> Result<Vec<JobRow>> {
+        let sql = "SELECT * FROM jobs WHERE completed_at < $1 AND events_stored = 1 ORDER BY completed_at LIMIT $2";
+        self.db.fetch(sql, args![before, limit]).await?.iter().map(read).collect()
     }
 
     /// Deletes a finished job's record, after its files.

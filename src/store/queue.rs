@@ -5,6 +5,7 @@ use super::db::{Arg, Result, Tx, args, list};
 use super::instance::{Locked, QueueState};
 use super::jobs::{self, DocumentRef, JobRow};
 use super::{Store, StoredEvent};
+use crate::blob::Digest;
 use crate::events::{Event, Level};
 use crate::ids::{ConfigId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
 use crate::queue::{IDEMPOTENCY_MS, JobState, SHARE, rank};
@@ -103,7 +104,7 @@ pub struct Claimed {
     /// The job, in its new execution.
     pub job: JobRow,
     /// The version's package.
-    pub package_sha256: String,
+    pub package_sha256: Digest,
     /// The version's number.
     pub version_number: i64,
     /// How long it had waited, ms.
@@ -248,10 +249,9 @@ impl Store {
             clock = clock.max(next.share);
             let version = tx
                 .fetch_one("SELECT package_sha256, number FROM config_versions WHERE id = $1", args![&job.version_id])
-                .await?;
-            let (package_sha256, version_number) = version.map_or(Ok((String::new(), 0)), |row| {
-                Ok::<_, super::StoreError>((row.text("package_sha256")?, row.int("number")?))
-            })?;
+                .await?
+                .ok_or_else(|| super::StoreError::Internal(format!("{} is gone", job.version_id)))?;
+            let (package_sha256, version_number) = (version.parsed("package_sha256")?, version.int("number")?);
             let waited_ms = (locked.now - job.queued_at).max(0);
             claimed.push(Claimed { job, package_sha256, version_number, waited_ms });
         }
@@ -376,6 +376,10 @@ impl Store {
     pub async fn sweep_leases(&self, limit: i64, defaults: &Defaults) -> Result<Swept> {
         const EXPIRED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND lease_expires_at < $1 \
             ORDER BY lease_expires_at LIMIT $2";
+        // Without the lock first: there is next to never anything to do.
+        if self.db.fetch(EXPIRED, args![super::now_ms(), 1]).await?.is_empty() {
+            return Ok(Swept::default());
+        }
         self.sweep(EXPIRED, None, limit, defaults).await
     }
 
@@ -409,15 +413,14 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn sweep_deadlines(&self, limit: i64) -> Result<Swept> {
+        const LATE: &str = "SELECT * FROM jobs WHERE state = 'queued' AND queue_deadline IS NOT NULL \
+            AND queue_deadline < $1 ORDER BY queue_deadline LIMIT $2";
+        if self.db.fetch(LATE, args![super::now_ms(), 1]).await?.is_empty() {
+            return Ok(Swept::default());
+        }
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let rows = tx
-            .fetch(
-                "SELECT * FROM jobs WHERE state = 'queued' AND queue_deadline IS NOT NULL AND queue_deadline < $1 \
-                 ORDER BY queue_deadline LIMIT $2",
-                args![locked.now, limit],
-            )
-            .await?;
+        let rows = tx.fetch(LATE, args![locked.now, limit]).await?;
         let mut swept = Swept::default();
         for row in rows {
             let job = jobs::read(&row)?;
