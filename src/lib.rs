@@ -6,6 +6,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod api;
+pub mod auth;
 pub mod blob;
 pub mod cli;
 pub mod events;

@@ -253,7 +253,17 @@ fn bounded(value: Value, depth: usize) -> Value {
 /// The present, RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn now() -> String {
-    let time = OffsetDateTime::now_utc();
+    text(OffsetDateTime::now_utc())
+}
+
+/// A time in milliseconds since the Unix epoch, RFC 3339 in UTC with milliseconds.
+#[must_use]
+pub fn at(ms: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    text(time.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+}
+
+fn text(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     // A formatted date cannot fail for a time that the clock gives; RFC 3339 is the fallback that keeps this total.
     time.format(&format).or_else(|_| time.format(&Rfc3339)).unwrap_or_default()

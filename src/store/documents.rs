@@ -4,6 +4,9 @@ use super::Store;
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{DocumentId, KeyId, WorkspaceId};
 
+/// An upload that takes longer than this is given up, ms.
+const UPLOAD_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// A document.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -39,22 +42,45 @@ fn read(row: &Row) -> Result<Document> {
 }
 
 impl Store {
-    /// Stores the record of a document whose blob is there.
+    /// Notes a document whose content is about to be stored. Nobody sees it yet, and unless it is
+    /// [completed](Self::complete_document) within a day, its record and its content are swept.
     ///
     /// # Errors
     /// The database's.
-    pub async fn create_document(&self, document: &Document) -> Result<()> {
+    pub async fn begin_document(&self, document: &Document) -> Result<()> {
         self.db
             .execute(
-                "INSERT INTO documents (id, workspace_id, filename, content_type, bytes, sha256, created_by, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                "INSERT INTO documents (id, workspace_id, filename, content_type, bytes, sha256, created_by, created_at, \
+                 deleted_at) VALUES ($1, $2, $3, $4, 0, '', $5, $6, $7)",
                 args![
                     &document.id, &document.workspace_id, document.filename.as_str(), document.content_type.as_str(),
-                    document.bytes, document.sha256.as_str(), document.created_by.as_ref(), document.created_at,
+                    document.created_by.as_ref(), document.created_at, document.created_at + UPLOAD_MS,
                 ],
             )
             .await
             .map(drop)
+    }
+
+    /// Makes a document visible, now that its content is stored.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn complete_document(&self, document: &Document) -> Result<()> {
+        self.db
+            .execute(
+                "UPDATE documents SET bytes = $2, sha256 = $3, deleted_at = NULL WHERE id = $1",
+                args![&document.id, document.bytes, document.sha256.as_str()],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// Gives a document up whose content could not be stored.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn abort_document(&self, id: &DocumentId) -> Result<()> {
+        self.db.execute("UPDATE documents SET deleted_at = $2 WHERE id = $1", args![id, now_ms()]).await.map(drop)
     }
 
     /// A document of a workspace.
@@ -153,7 +179,7 @@ impl Store {
         Ok(past)
     }
 
-    /// Deleted documents whose blobs may be left, and forgets each once `forget` says so.
+    /// Deleted documents and given up uploads whose content may be left.
     ///
     /// # Errors
     /// The database's.

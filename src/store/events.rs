@@ -40,7 +40,8 @@ impl Store {
             let next = events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX));
             let changed = tx
                 .execute(
-                    "UPDATE jobs SET next_seq = COALESCE($3, next_seq), phase = COALESCE($4, phase), revision = revision + 1 \
+                    "UPDATE jobs SET next_seq = COALESCE($3, next_seq), phase = COALESCE($4, phase), \
+                     revision = revision + CASE WHEN $4 IS NULL THEN 0 ELSE 1 END \
                      WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
                     args![job, *execution, next, phase.map(|phase| phase.as_str().to_owned())],
                 )

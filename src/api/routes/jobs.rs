@@ -1,0 +1,911 @@
+//! Jobs: submit, look, wait, retry, cancel, download.
+
+use super::download;
+use crate::api::app::{App, Caller, VersionInfo};
+use crate::api::headers::{self, ETag};
+use crate::api::page::{Page, bounds, page};
+use crate::api::problem::{Code, Problem, ProblemBody};
+use crate::api::{Body, Path, Query};
+use crate::blob::{JobFile, Key};
+use crate::events::at;
+use crate::ids::{ConfigId, DocumentId, JobId, VersionId, WorkspaceId};
+use crate::job::MAX_INPUTS;
+use crate::queue::{JobState, PRIORITIES, Phase};
+use crate::store::{
+    Admitted, Cancelled, DocumentRef, JobFilter, JobRow, Refused, Role, Scope, Submission, Workspace,
+};
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Bytes of `metadata` as JSON.
+const MAX_METADATA: usize = 16 * 1024;
+/// Characters of `input_hash`, and of an `Idempotency-Key`.
+const MAX_HASH: usize = 255;
+/// Longest wait in the queue that may be asked for, seconds: 30 days.
+const MAX_QUEUE_TIMEOUT: i64 = 30 * 24 * 3600;
+/// How often a waiting request looks by itself, where a hint from another process can be lost.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The routes.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(submit, list))
+        .routes(routes!(get))
+        .routes(routes!(retry))
+        .routes(routes!(cancel))
+        .routes(routes!(artifact))
+        .routes(routes!(output))
+        .routes(routes!(outputs))
+        .routes(routes!(output_file))
+        .routes(routes!(run_request))
+}
+
+/// What to run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitJob {
+    /// The version to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_version_id: Option<VersionId>,
+    /// The config whose newest version to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_id: Option<ConfigId>,
+    /// The one document to run it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_id: Option<DocumentId>,
+    /// The documents to run it over, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub document_ids: Vec<DocumentId>,
+    /// What makes two submissions of a version the same; from the documents' hashes when it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255)]
+    pub input_hash: Option<String>,
+    /// From -10 to 10; higher goes first within the workspace. A step is worth a minute of waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -10, maximum = 10, default = 0)]
+    pub priority: Option<i64>,
+    /// How long the job may wait in the queue before it fails with `queue_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_592_000)]
+    pub queue_timeout_seconds: Option<i64>,
+    /// The caller's own data, given back with the record; a JSON object of 16 KiB at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// A job.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JobRecord {
+    /// Its id.
+    pub job_id: JobId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// Its state.
+    pub status: JobState,
+    /// What its execution is doing; none when none is.
+    pub phase: Option<Phase>,
+    /// Which of the user's tries it is, from 1.
+    pub attempt: u32,
+    /// The job that it tries again.
+    pub retry_of_job_id: Option<JobId>,
+    /// How often the scheduler has started it.
+    pub execution: u32,
+    /// What it runs.
+    pub config_version: JobVersion,
+    /// Its documents, in order.
+    pub document_ids: Vec<DocumentId>,
+    /// Its documents as they were when it was submitted.
+    pub documents: Vec<DocumentRef>,
+    /// What makes two submissions of a version the same.
+    pub input_hash: String,
+    /// For finding it in the logs of other systems.
+    pub trace_id: String,
+    /// Its priority.
+    pub priority: i64,
+    /// The caller's own data.
+    pub metadata: Option<Value>,
+    /// When it was accepted, RFC 3339.
+    pub queued_at: String,
+    /// When it fails unless it was started, RFC 3339.
+    pub queue_deadline: Option<String>,
+    /// When its newest execution began, RFC 3339.
+    pub started_at: Option<String>,
+    /// When it ended, RFC 3339.
+    pub completed_at: Option<String>,
+    /// Last sign of life of its execution, RFC 3339.
+    pub last_heartbeat: Option<String>,
+    /// Its place among the waiting jobs of its workspace, from 1; 1000 is that or more. Only while it waits, and not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_position: Option<i64>,
+    /// Why it did not succeed.
+    pub error: Option<Value>,
+    /// `error.message`, for clients that read only this.
+    pub error_message: Option<String>,
+    /// Path of its artifact, when it has one.
+    pub artifact_uri: Option<String>,
+    /// Path of its workbook, when it has one.
+    pub output_uri: Option<String>,
+    /// Path of its events.
+    pub logs_uri: String,
+    /// Path of its run request, when it has one.
+    pub run_request_uri: Option<String>,
+    /// The network decision.
+    pub network: Option<Value>,
+    /// What was installed for it.
+    pub dependencies: Option<Value>,
+    /// Time and resources.
+    pub usage: Usage,
+    /// Time by phase, as `ade run` gives it.
+    pub timings: Timings,
+}
+
+/// The version that a job runs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JobVersion {
+    /// The version.
+    pub config_version_id: VersionId,
+    /// Its config.
+    pub config_id: ConfigId,
+    /// The config's slug.
+    pub slug: String,
+    /// The config's title.
+    pub title: String,
+    /// `v1`, `v2` and so on.
+    pub version: String,
+    /// `info.version` of its manifest.
+    pub manifest_version: String,
+    /// Hash of its package.
+    pub package_sha256: String,
+}
+
+/// What a job has used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Time in the queue.
+    pub queue_ms: Option<u64>,
+    /// Time of installing dependencies.
+    pub install_ms: Option<u64>,
+    /// Time of creating and starting its container.
+    pub start_ms: Option<u64>,
+    /// Time of hooks and passes.
+    pub run_ms: Option<u64>,
+    /// Time of storing what it made.
+    pub collect_ms: Option<u64>,
+    /// CPU time.
+    pub cpu_ms: Option<u64>,
+    /// Most memory at any time.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Time by phase.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Timings {
+    /// From accepted to claimed.
+    pub queue_ms: Option<u64>,
+    /// Creating the container.
+    pub create_ms: Option<u64>,
+    /// Starting it, until its supervisor is ready.
+    pub start_ms: Option<u64>,
+    /// Inputs, hooks and passes.
+    pub run_ms: Option<u64>,
+    /// Storing what it made.
+    pub collect_ms: Option<u64>,
+    /// From accepted to ended.
+    pub total_ms: Option<u64>,
+}
+
+/// A file of a job.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OutputFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: Option<u64>,
+    /// Its hash, lower-case hex.
+    pub sha256: Option<String>,
+    /// Path of its content.
+    pub uri: String,
+}
+
+/// The files of a job.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Outputs {
+    /// The files.
+    pub items: Vec<OutputFile>,
+}
+
+/// Which jobs.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// In this state, or one of these, separated by commas.
+    status: Option<String>,
+    /// Of this config.
+    config_id: Option<ConfigId>,
+    /// With this document.
+    document_id: Option<DocumentId>,
+    /// Accepted after this time, RFC 3339.
+    created_after: Option<String>,
+    /// Entries at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl JobRecord {
+    pub(super) fn of(job: JobRow, version: &VersionInfo, queue_position: Option<i64>) -> Self {
+        let base = format!("/api/v1/workspaces/{}/jobs/{}", job.workspace_id, job.id);
+        let result = job.result.unwrap_or_default();
+        let has = |name: &str| {
+            let files = result["files"].as_array();
+            files.is_some_and(|files| files.iter().any(|file| file["name"] == name))
+        };
+        let path = |name: &str, route: &str| has(name).then(|| format!("{base}/{route}"));
+        let ms = |key: &str| result["timings"][key].as_u64();
+        let total_ms = job.completed_at.and_then(|end| u64::try_from(end - job.queued_at).ok());
+        let waited = job.started_at.and_then(|start| u64::try_from(start - job.queued_at).ok());
+        let timings = Timings {
+            queue_ms: ms("queue_ms").or(waited),
+            create_ms: ms("create_ms"),
+            start_ms: ms("start_ms"),
+            run_ms: ms("run_ms"),
+            collect_ms: ms("collect_ms"),
+            total_ms,
+        };
+        let usage = Usage {
+            queue_ms: timings.queue_ms,
+            install_ms: ms("install_ms"),
+            start_ms: timings.start_ms.map(|start| start + timings.create_ms.unwrap_or_default()),
+            run_ms: timings.run_ms,
+            collect_ms: timings.collect_ms,
+            cpu_ms: result["usage"]["cpu_ms"].as_u64(),
+            peak_memory_bytes: result["usage"]["peak_memory_bytes"].as_u64(),
+        };
+        let block = |key: &str| result.get(key).filter(|block| !block.is_null()).cloned();
+        Self {
+            artifact_uri: path("artifact.json", "artifact"),
+            output_uri: path("normalized.xlsx", "output"),
+            run_request_uri: path("run-request.json", "run-request"),
+            logs_uri: format!("{base}/events"),
+            network: block("network"),
+            dependencies: block("dependencies"),
+            job_id: job.id,
+            workspace_id: job.workspace_id,
+            status: job.state,
+            phase: job.phase,
+            attempt: job.attempt,
+            retry_of_job_id: job.retry_of,
+            execution: job.execution,
+            config_version: JobVersion {
+                config_version_id: job.version_id,
+                config_id: job.config_id,
+                slug: version.slug.clone(),
+                title: version.title.clone(),
+                version: format!("v{}", version.version.number),
+                manifest_version: version.version.manifest_version.clone(),
+                package_sha256: version.version.package_sha256.clone(),
+            },
+            document_ids: job.documents.iter().map(|document| document.document_id.clone()).collect(),
+            documents: job.documents,
+            input_hash: job.input_hash,
+            trace_id: job.trace_id,
+            priority: job.priority,
+            metadata: job.metadata,
+            queued_at: at(job.queued_at),
+            queue_deadline: job.queue_deadline.map(at),
+            started_at: job.started_at.map(at),
+            completed_at: job.completed_at.map(at),
+            last_heartbeat: job.heartbeat_at.map(at),
+            queue_position,
+            error_message: job.error.as_ref().and_then(|error| Some(error["message"].as_str()?.to_owned())),
+            error: job.error,
+            usage,
+            timings,
+        }
+    }
+}
+
+/// Submits a job.
+///
+/// The job is stored durably before the answer. The same version with the same `input_hash` that is queued, running or
+/// succeeded is given back instead of a new job. With an `Idempotency-Key`, the answer is remembered for 24 hours.
+#[utoipa::path(
+    post, path = "/jobs", tag = "jobs", request_body = SubmitJob,
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters"),
+    ),
+    responses(
+        (status = 202, description = "Accepted, or was there before", body = JobRecord, headers(("Location" = String), ("ETag" = String))),
+        (status = 409, description = "The first request with this key is not answered yet", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn submit(
+    State(app): State<App>,
+    caller: Caller,
+    Path(workspace): Path<String>,
+    headers: HeaderMap,
+    Body(request): Body<SubmitJob>,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
+    let documents = documents(&app, &workspace, &request).await?;
+    let version = version(&app, &workspace, &request).await?;
+    let priority = request.priority.unwrap_or_default();
+    if !PRIORITIES.contains(&priority) {
+        return Err(invalid("/priority", &format!("{priority} is not from -10 to 10")));
+    }
+    if request.queue_timeout_seconds.is_some_and(|seconds| !(1..=MAX_QUEUE_TIMEOUT).contains(&seconds)) {
+        return Err(invalid("/queue_timeout_seconds", "must be from 1 to 2592000 (30 days)"));
+    }
+    if request.input_hash.as_ref().is_some_and(|hash| hash.is_empty() || hash.chars().count() > MAX_HASH) {
+        return Err(invalid("/input_hash", "must have 1 to 255 characters"));
+    }
+    let metadata = request.metadata.clone().map(Value::Object);
+    if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > MAX_METADATA) {
+        return Err(invalid("/metadata", "must have at most 16384 bytes as JSON"));
+    }
+    let fingerprint = json!({"route": "submit", "request": request}).to_string();
+    let submission = Submission {
+        workspace_id: workspace.id.clone(),
+        config_id: version.version.config_id.clone(),
+        version_id: version.version.id.clone(),
+        input_hash: request.input_hash.unwrap_or_else(|| input_hash(&documents)),
+        documents,
+        priority,
+        metadata,
+        retry_of: None,
+        idempotency: None,
+        queue_timeout_ms: request.queue_timeout_seconds.map(|seconds| seconds * 1000).or(app.options.queue_timeout_ms),
+        submitted_by: Some(caller.key.id.clone()),
+    };
+    enqueue(&app, &workspace, &version, &headers, &fingerprint, submission).await
+}
+
+/// Tries a finished job again, as a new job.
+///
+/// The same documents, version and `input_hash`; `attempt` is one more.
+#[utoipa::path(
+    post, path = "/jobs/{job_id}/retry", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job to try again"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters"),
+    ),
+    responses(
+        (status = 202, description = "The new job", body = JobRecord, headers(("Location" = String), ("ETag" = String))),
+        (status = 409, description = "The job has not finished", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn retry(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
+    let job = job(&app, &workspace, &id).await?;
+    if !job.state.is_final() {
+        return Err(Problem::new(Code::JobNotFinished)
+            .detail(format!("{id} is {}; cancel it or wait for its end before you retry it", job.state)));
+    }
+    let version = app.version(&workspace.id, &job.version_id).await?;
+    let fingerprint = json!({"route": "retry", "job": id}).to_string();
+    let submission = Submission {
+        workspace_id: workspace.id.clone(),
+        config_id: job.config_id,
+        version_id: job.version_id,
+        documents: job.documents,
+        input_hash: job.input_hash,
+        priority: job.priority,
+        metadata: job.metadata,
+        retry_of: Some((job.id, job.attempt)),
+        idempotency: None,
+        queue_timeout_ms: job.queue_deadline.map(|deadline| deadline - job.queued_at),
+        submitted_by: Some(caller.key.id.clone()),
+    };
+    enqueue(&app, &workspace, &version, &headers, &fingerprint, submission).await
+}
+
+async fn enqueue(
+    app: &App,
+    workspace: &Workspace,
+    version: &VersionInfo,
+    headers: &HeaderMap,
+    fingerprint: &str,
+    mut submission: Submission,
+) -> Result<Response, Problem> {
+    let _in_flight = match headers.get("idempotency-key") {
+        None => None,
+        Some(key) => {
+            let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_HASH);
+            let text = "must have 1 to 255 printable ASCII characters";
+            let key = key.ok_or_else(|| {
+                Problem::new(Code::InvalidParameter).detail(format!("Idempotency-Key: {text}")).field("Idempotency-Key", text)
+            })?;
+            submission.idempotency = Some((key.to_owned(), format!("{:x}", Sha256::digest(fingerprint))));
+            Some(InFlight::enter(app, &workspace.id, key)?)
+        }
+    };
+    app.admits().inspect_err(|problem| app.metrics.submitted(problem.code().as_str()))?;
+    let priority = submission.priority;
+    let answer = app.admissions.submit(submission).await?;
+    match answer {
+        Ok(Admitted { job, replayed }) => {
+            app.metrics.submitted(if replayed { "replayed" } else { "accepted" });
+            tracing::info!(job = %job.id, trace_id = job.trace_id, priority, replayed, "job accepted");
+            let etag = etag(&job);
+            let record = JobRecord::of(job, version, None);
+            let location = format!("/api/v1/workspaces/{}/jobs/{}", record.workspace_id, record.job_id);
+            let headers = [(LOCATION, HeaderValue::from_str(&location).ok()), (ETAG, Some(etag.header()))];
+            let headers: HeaderMap = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            Ok((StatusCode::ACCEPTED, headers, Json(record)).into_response())
+        }
+        Err(refused) => Err(refusal(app, workspace, refused)),
+    }
+}
+
+fn refusal(app: &App, workspace: &Workspace, refused: Refused) -> Problem {
+    let problem = match refused {
+        Refused::Full { scope, queued, max } => {
+            let (name, of) = match scope {
+                Scope::Instance => ("instance", "this instance"),
+                Scope::Workspace => ("workspace", "this workspace"),
+            };
+            let retry_after = app.admissions.retry_after(scope, &workspace.id);
+            Problem::new(Code::QueueFull)
+                .detail(format!(
+                    "{queued} jobs of {of} wait, and the bound is {max}; nothing was stored. Submit again in {retry_after} s"
+                ))
+                .with("queue_size", queued)
+                .with("max_size", max)
+                .with("max_concurrency", app.scheduler.concurrency())
+                .with("scope", name)
+                .retry_after(u64::try_from(retry_after).unwrap_or(1))
+        }
+        Refused::QueueOff => Problem::new(Code::QueueOff).detail("an admin has turned the queue off"),
+        Refused::SafeMode => Problem::new(Code::SafeMode).detail("an admin has turned safe mode on: no scripts are run"),
+        Refused::OtherRequest => Problem::new(Code::IdempotencyMismatch)
+            .detail("this Idempotency-Key came with another request within the last 24 hours; use a new one"),
+        Refused::DocumentGone(id) => {
+            Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace"))
+        }
+        Refused::WorkspaceGone => Code::WorkspaceNotFound.into(),
+    };
+    app.metrics.submitted(problem.code().as_str());
+    problem
+}
+
+/// The first request with an idempotency key, until it is answered.
+struct InFlight<'a> {
+    app: &'a App,
+    key: (WorkspaceId, String),
+}
+
+impl<'a> InFlight<'a> {
+    fn enter(app: &'a App, workspace: &WorkspaceId, key: &str) -> Result<Self, Problem> {
+        let key = (workspace.clone(), key.to_owned());
+        if app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            return Ok(Self { app, key });
+        }
+        Err(Problem::new(Code::IdempotencyInProgress)
+            .detail("the first request with this Idempotency-Key is being answered; ask again in a moment")
+            .retry_after(1))
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+fn invalid(pointer: &str, text: &str) -> Problem {
+    Problem::new(Code::InvalidBody).detail(format!("{pointer}: {text}")).field(pointer, text)
+}
+
+async fn documents(app: &App, workspace: &Workspace, request: &SubmitJob) -> Result<Vec<DocumentRef>, Problem> {
+    let ids: Vec<&DocumentId> = request.document_id.iter().chain(&request.document_ids).collect();
+    if request.document_id.is_some() && !request.document_ids.is_empty() {
+        return Err(invalid("/document_id", "give document_id or document_ids, not both"));
+    }
+    if ids.is_empty() {
+        return Err(Problem::new(Code::DocumentsRequired)
+            .detail("name the documents to run over in document_ids")
+            .field("/document_ids", "must have at least one entry"));
+    }
+    if ids.len() > MAX_INPUTS {
+        return Err(invalid("/document_ids", &format!("has {} entries, the limit is {MAX_INPUTS}", ids.len())));
+    }
+    let mut found = Vec::with_capacity(ids.len());
+    for (index, id) in ids.into_iter().enumerate() {
+        let key = (workspace.id.clone(), id.clone());
+        let document = match app.documents.get(&key) {
+            Some(document) => document,
+            None => {
+                let document = app.store.document(&workspace.id, id).await?.ok_or_else(|| {
+                    let pointer = match &request.document_id {
+                        Some(_) => "/document_id".to_owned(),
+                        None => format!("/document_ids/{index}"),
+                    };
+                    let text = format!("there is no document {id} in this workspace");
+                    Problem::new(Code::DocumentNotFound).detail(text.clone()).field(pointer, text)
+                })?;
+                let document = Arc::new(DocumentRef {
+                    document_id: document.id,
+                    filename: document.filename,
+                    sha256: document.sha256,
+                    bytes: u64::try_from(document.bytes).unwrap_or_default(),
+                });
+                app.documents.insert(key, Arc::clone(&document));
+                document
+            }
+        };
+        found.push(DocumentRef::clone(&document));
+    }
+    Ok(found)
+}
+
+async fn version(app: &App, workspace: &Workspace, request: &SubmitJob) -> Result<Arc<VersionInfo>, Problem> {
+    let id = match (&request.config_version_id, &request.config_id) {
+        (Some(version), _) => version.clone(),
+        (None, Some(config)) => {
+            let unknown = || Problem::new(Code::ConfigNotFound).detail(format!("there is no config {config} in this workspace"));
+            app.store.config(&workspace.id, config).await?.ok_or_else(unknown)?;
+            let newest = app.store.versions(config, None, 1).await?.into_iter().find(|version| version.archived_at.is_none());
+            newest
+                .map(|version| version.id)
+                .ok_or_else(|| Problem::new(Code::VersionNotFound).detail(format!("{config} has no version that may run")))?
+        }
+        (None, None) => workspace.active_version_id.clone().ok_or_else(|| {
+            Problem::new(Code::NoActiveConfig)
+                .detail("this workspace has no active config version; name one in config_version_id or config_id")
+        })?,
+    };
+    let info = app.version(&workspace.id, &id).await?;
+    if request.config_id.as_ref().is_some_and(|config| *config != info.version.config_id) {
+        return Err(invalid("/config_version_id", "is not a version of config_id"));
+    }
+    Ok(info)
+}
+
+/// The default hash: of the documents' hashes, in sorted order.
+fn input_hash(documents: &[DocumentRef]) -> String {
+    let mut hashes: Vec<&str> = documents.iter().map(|document| document.sha256.as_str()).collect();
+    hashes.sort_unstable();
+    format!("{:x}", Sha256::digest(hashes.join("\n")))
+}
+
+/// Lists jobs, newest first.
+#[utoipa::path(
+    get, path = "/jobs", tag = "jobs",
+    params(("workspace" = String, Path, description = "Id or slug of the workspace"), ListQuery),
+    responses((status = 200, description = "A page", body = Page<JobRecord>))
+)]
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(workspace): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<JobRecord>>, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    let (limit, before) = bounds(query.limit, query.cursor.as_deref())?;
+    let wrong = |name: &str, text: String| {
+        Problem::new(Code::InvalidParameter).detail(format!("query parameter {name}: {text}")).field(name, text)
+    };
+    let states = query.status.iter().flat_map(|text| text.split(',')).map(str::parse).collect::<Result<Vec<JobState>, _>>();
+    let created_after = query.created_after.as_deref().map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose();
+    let created_after = created_after
+        .map_err(|_| wrong("created_after", "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z".into()))?;
+    let filter = JobFilter {
+        states: states.map_err(|text| wrong("status", text))?,
+        config_id: query.config_id,
+        document_id: query.document_id,
+        created_after: created_after.map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()),
+        before,
+    };
+    let rows = app.store.jobs(&workspace.id, &filter, limit + 1).await?;
+    let mut with_versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let version = app.version(&workspace.id, &row.version_id).await?;
+        with_versions.push((row, version));
+    }
+    let place = |(row, _): &(JobRow, Arc<VersionInfo>)| (row.queued_at, row.id.to_string());
+    Ok(Json(page(with_versions, limit, place, |(row, version)| JobRecord::of(row, &version, None))))
+}
+
+/// A job's record.
+///
+/// With `Prefer: wait=N` the answer comes when the record is no longer what `If-None-Match` names (or, without that, what it
+/// was when the request came), at once for a job that has ended, and after N seconds (60 at most) in any case.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds for a change"),
+        ("If-None-Match" = Option<String>, Header, description = "Entity tags that need not be sent again"),
+    ),
+    responses(
+        (status = 200, description = "The record", body = JobRecord, headers(("ETag" = String))),
+        (status = 304, description = "The record is what If-None-Match names"),
+    )
+)]
+async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    let wait = headers::prefer_wait(&headers);
+    let mut watch = app.signals.watch(&id);
+    let mut row = job(&app, &workspace, &id).await?;
+    if let Some(wait) = wait {
+        let _place = app.stream(&caller)?;
+        let deadline = Instant::now() + wait;
+        let first = row.revision;
+        let conditional = headers.contains_key(axum::http::header::IF_NONE_MATCH);
+        let same = |row: &JobRow| match conditional {
+            true => etag(row).matched_by_if_none_match(&headers),
+            false => row.revision == first,
+        };
+        while same(&row) && !row.state.is_final() && Instant::now() < deadline {
+            tokio::select! {
+                _ = watch.next() => {}
+                () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)) => {}
+            }
+            row = job(&app, &workspace, &id).await?;
+        }
+    }
+    let mut answer_headers = HeaderMap::new();
+    answer_headers.insert(ETAG, etag(&row).header());
+    if let Some(wait) = wait {
+        answer_headers.insert(headers::PREFERENCE_APPLIED, headers::wait_applied(wait));
+    }
+    if etag(&row).matched_by_if_none_match(&headers) {
+        return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
+    }
+    let position = match row.state {
+        JobState::Queued => Some(app.store.queue_position(&row).await?),
+        _ => None,
+    };
+    let version = app.version(&workspace.id, &row.version_id).await?;
+    Ok((answer_headers, Json(JobRecord::of(row, &version, position))).into_response())
+}
+
+/// Cancels a job.
+///
+/// A waiting job is cancelled at once; a running one becomes `cancelling`, its scripts are stopped, `on_job_end` runs, and it
+/// ends as `cancelled`. Once this is accepted the job will not end in any other way. Asking again changes nothing.
+#[utoipa::path(
+    post, path = "/jobs/{job_id}/cancel", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+    ),
+    responses(
+        (status = 202, description = "Accepted", body = JobRecord, headers(("ETag" = String))),
+        (status = 409, description = "The job has ended otherwise, or is just ending", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
+    match app.store.cancel(&workspace.id, &id).await? {
+        Cancelled::NotFound => Err(not_found(&id)),
+        Cancelled::Finished(state) => {
+            Err(Problem::new(Code::JobFinished).detail(format!("{id} has ended as {state}; there is nothing to cancel")))
+        }
+        Cancelled::Finishing => Err(Problem::new(Code::JobFinishing)
+            .detail(format!("{id} has just come to its end and its outcome is being stored; look at it in a moment"))
+            .retry_after(1)),
+        Cancelled::Accepted(row) => {
+            app.scheduler.cancel(&id);
+            app.signals.changed(&id);
+            let etag = etag(&row);
+            let version = app.version(&workspace.id, &row.version_id).await?;
+            let record = JobRecord::of(row, &version, None);
+            Ok((StatusCode::ACCEPTED, [(ETAG, etag.header())], Json(record)).into_response())
+        }
+    }
+}
+
+/// A job's artifact.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}/artifact", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+    ),
+    responses((status = 200, description = "artifact.json", body = Object, content_type = "application/json"))
+)]
+async fn artifact(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    file(&app, &workspace, &id, JobFile::Artifact, &headers).await
+}
+
+/// A job's workbook; ranges are honoured.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}/output", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+    ),
+    responses(
+        (status = 200, description = "normalized.xlsx", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        (status = 206, description = "A part of it", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn output(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    file(&app, &workspace, &id, JobFile::Normalized, &headers).await
+}
+
+/// What a job's container was asked to do.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}/run-request", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+    ),
+    responses((status = 200, description = "run-request.json", body = Object, content_type = "application/json"))
+)]
+async fn run_request(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    file(&app, &workspace, &id, JobFile::RunRequest, &headers).await
+}
+
+/// The files of a job that has ended.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}/outputs", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+    ),
+    responses((status = 200, description = "The files", body = Outputs))
+)]
+async fn outputs(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id)): Path<(String, JobId)>,
+) -> Result<Json<Outputs>, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    let row = job(&app, &workspace, &id).await?;
+    let base = format!("/api/v1/workspaces/{}/jobs/{id}", workspace.id);
+    let result = row.result.unwrap_or_default();
+    let mut items: Vec<OutputFile> = result["files"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|file| {
+            let name = file["name"].as_str()?.to_owned();
+            let uri = format!("{base}/outputs/{name}");
+            Some(OutputFile {
+                bytes: file["bytes"].as_u64(),
+                sha256: file["sha256"].as_str().map(str::to_owned),
+                name,
+                uri,
+            })
+        })
+        .collect();
+    if row.state.is_final() {
+        let (name, uri) = (JobFile::Events.name().to_owned(), format!("{base}/events"));
+        items.push(OutputFile { name, bytes: None, sha256: None, uri });
+    }
+    Ok(Json(Outputs { items }))
+}
+
+/// A file of a job, by its name in the list of outputs; ranges are honoured.
+#[utoipa::path(
+    get, path = "/jobs/{job_id}/outputs/{name}", tag = "jobs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("job_id" = JobId, Path, description = "The job"),
+        ("name" = String, Path, description = "A name from the list of outputs"),
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+    ),
+    responses(
+        (status = 200, description = "The file", content_type = "application/octet-stream"),
+        (status = 206, description = "A part of it", content_type = "application/octet-stream"),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn output_file(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, id, name)): Path<(String, JobId, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
+    let name = JobFile::named(&name)
+        .filter(|file| *file != JobFile::Events)
+        .ok_or_else(|| Problem::new(Code::NotFound).detail("no job has a file of this name; /outputs lists those of a job"))?;
+    file(&app, &workspace, &id, name, &headers).await
+}
+
+async fn file(
+    app: &App,
+    workspace: &Workspace,
+    id: &JobId,
+    file: JobFile,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let row = job(app, workspace, id).await?;
+    let result = row.result.unwrap_or_default();
+    let files = result["files"].as_array();
+    let entry = files.and_then(|files| files.iter().find(|entry| entry["name"] == file.name()));
+    let Some(entry) = entry else {
+        return Err(if row.state.is_final() {
+            Problem::new(Code::NotFound).detail(format!("{id} ended as {} and has no {}", row.state, file.name()))
+        } else {
+            Problem::new(Code::JobNotFinished)
+                .detail(format!("{id} is {}; its files are there when it has ended", row.state))
+                .retry_after(1)
+        });
+    };
+    let content_type = match file {
+        JobFile::Normalized => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        JobFile::Artifact | JobFile::RunRequest => "application/json",
+        JobFile::Events => "application/x-ndjson",
+        JobFile::Packages | JobFile::InstallLog => "text/plain; charset=utf-8",
+    };
+    let sha256 = entry["sha256"].as_str().unwrap_or_default();
+    let key = Key::job_file(&workspace.id, id, row.execution, file);
+    download::respond(app, &key, sha256, content_type, Some(file.name()), headers).await
+}
+
+/// A job of this workspace.
+///
+/// # Errors
+/// `job_not_found`.
+pub(super) async fn job(app: &App, workspace: &Workspace, id: &JobId) -> Result<JobRow, Problem> {
+    app.store.job(&workspace.id, id).await?.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: &JobId) -> Problem {
+    Problem::new(Code::JobNotFound).detail(format!("there is no job {id} in this workspace"))
+}
+
+fn etag(row: &JobRow) -> ETag {
+    ETag::strong(&format!("{}-{}", row.id, row.revision))
+}

@@ -1,0 +1,11 @@
+//! The routes, a file for each resource.
+
+pub mod configs;
+pub mod documents;
+mod download;
+pub mod events;
+pub mod health;
+pub mod jobs;
+pub mod keys;
+pub mod system;
+pub mod workspaces;
