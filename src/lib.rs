@@ -15,4 +15,5 @@ pub mod job;
 pub mod packages;
 pub mod sandbox;
 pub mod settings;
+pub mod telemetry;
 mod text;

@@ -51,3 +51,26 @@ fn every_setting_is_documented_with_its_variable_and_flag() {
     assert_documented(&Settings::augment_args(clap::Command::new("ade")), "environment variable");
     assert_documented(&ServeSettings::augment_args(clap::Command::new("ade")), "variable of the service");
 }
+
+#[test]
+fn every_metric_is_documented_with_its_type_and_labels() {
+    let names: BTreeSet<String> = ade::telemetry::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+    assert_eq!(spans("operations/monitoring.md", "metric", 0), names);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/monitoring.md")).unwrap();
+    for metric in ade::telemetry::METRICS {
+        let labels = if metric.labels.is_empty() { "-".to_owned() } else { metric.labels.join(", ") };
+        let row = format!("| `{}` | {} | {labels} |", metric.name, metric.kind.as_str());
+        assert!(page.contains(&row), "no row begins with {row}");
+    }
+}
+
+#[test]
+fn every_problem_is_in_the_catalogue_with_its_status() {
+    let codes: BTreeSet<String> = ade::api::Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(spans("developers/problems.md", "code", 0), codes);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/developers/problems.md")).unwrap();
+    for code in ade::api::Code::ALL {
+        let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
+        assert!(page.contains(&row), "no row begins with {row}");
+    }
+}
