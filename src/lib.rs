@@ -1,7 +1,8 @@
 //! ADE Runtime: a container job runtime for spreadsheet normalization.
 //!
-//! One concern per module; dependencies point downwards only: `cli` → `job` → `packages`, `sandbox`, `events`; `image` stands
-//! by itself.
+//! One concern per module; dependencies point downwards only: `cli` → `service` → `api` → `scheduler`, `queue` → `store`, `blob`,
+//! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `image` stands by itself. Nothing below `api` knows HTTP,
+//! nothing above `sandbox` knows Docker, nothing above `store` knows SQL.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,6 +19,7 @@ pub mod packages;
 pub mod queue;
 pub mod sandbox;
 pub mod scheduler;
+pub mod service;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -1,9 +1,13 @@
-//! Every setting of the instance, in one struct: parsed once from flags and environment, documented in `--help` and
-//! `docs/operations/settings.md` (a test compares the two).
+//! Every setting, in two structs: [`Settings`] of the instance for every command, [`ServeSettings`] of the service. Parsed
+//! once from flags and environment, documented in `--help` and `docs/operations/settings.md` (a test compares the two).
 
 mod mask;
+mod resolved;
+mod serve;
 
 pub use mask::mask;
+pub use resolved::{Resolved, resolved};
+pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};
 
 use crate::sandbox::Caps;
 use clap::Args;

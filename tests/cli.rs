@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::{Package, Running, Upload, World, ade, run, start};
 
 const NO_DOCKER: &str = "unix:///nonexistent/docker.sock";
-const COMMANDS: [&str; 5] = ["run", "validate", "image", "doctor", "completions"];
+const COMMANDS: [&str; 6] = ["run", "validate", "image", "doctor", "settings", "completions"];
 
 /// Runs `ade` with these arguments to its end.
 fn call(args: &[&str]) -> Output {
@@ -436,4 +436,31 @@ fn the_same_run_serves_programs_and_people_alike() {
     }
     assert_eq!(said["summary"]["columns"][0]["target_field"], "name");
     assert!(said["usage"]["peak_memory_bytes"].as_u64() > Some(1 << 20), "{said}");
+}
+
+#[test]
+fn settings_are_shown_with_their_source_and_without_secrets() {
+    let settings = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = ade();
+        command.args(["settings", "--json"]).args(args).envs(variables.iter().copied());
+        command.env_remove("ADE_MAX_CONCURRENCY").output().expect("ade starts")
+    };
+    let variables =
+        [("ADE_QUEUE_MAX_SIZE", "7"), ("ADE_DATABASE_URL", "postgres://u:s3cret@db/x"), ("ADE_LEASE_SECONDS", "9")];
+    let shown = object(&settings(&["--lease-seconds=8", "--docker-host", NO_DOCKER], &variables), 0);
+    assert!(!shown.to_string().contains("s3cret"), "{shown}");
+    let find = |variable: &str| {
+        let all = shown["settings"].as_array().unwrap();
+        let found = all.iter().find(|one| one["variable"] == variable).unwrap();
+        (found["value"].as_str().unwrap().to_owned(), found["source"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(find("ADE_QUEUE_SIZE"), ("7".into(), "environment ADE_QUEUE_MAX_SIZE".into()));
+    assert_eq!(find("ADE_DATABASE_URL").0, "postgres://u:***@db/x");
+    assert_eq!(find("ADE_LEASE_SECONDS"), ("8".into(), "flag --lease-seconds".into()));
+    assert_eq!(find("DOCKER_HOST"), (NO_DOCKER.into(), "flag --docker-host".into()));
+    assert_eq!(find("ADE_RATE_LIMIT"), ("200".into(), "default".into()));
+
+    let differ = object(&settings(&[], &[("ADE_QUEUE_SIZE", "5"), ("ADE_QUEUE_MAX_SIZE", "7")]), 2);
+    let message = differ["error"]["message"].as_str().unwrap();
+    assert!(message.contains("ADE_QUEUE_SIZE and ADE_QUEUE_MAX_SIZE"), "{message}");
 }

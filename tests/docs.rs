@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-/// The code spans in column `column` of the tables of a page whose header row begins with `header`.
+/// The code spans in column `column` of the tables of a page whose header row begins with `header`; several in a cell are
+/// several spellings.
 fn spans(page: &str, header: &str, column: usize) -> BTreeSet<String> {
     let text = std::fs::read_to_string(format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut inside = false;
@@ -14,7 +15,7 @@ fn spans(page: &str, header: &str, column: usize) -> BTreeSet<String> {
             inside = false;
         } else if inside {
             let cell = line.split(" | ").nth(column).unwrap_or_default();
-            if let Some(span) = cell.split('`').nth(1) {
+            for span in cell.split('`').skip(1).step_by(2) {
                 assert!(found.insert(span.to_owned()), "{span} stands twice in docs/{page}");
             }
         }
@@ -35,13 +36,41 @@ fn every_error_kind_is_in_the_catalogue_and_every_entry_is_a_kind() {
     assert_eq!(spans("developers/error-kinds.md", "kind", 0), code);
 }
 
-#[test]
-fn every_setting_is_documented_with_its_variable_and_flag() {
-    use clap::Args;
-    let command = ade::settings::Settings::augment_args(clap::Command::new("ade"));
+fn assert_documented(command: &clap::Command, header: &str) {
     let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
     let variables = arguments.iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect();
     let flags = arguments.iter().map(|argument| format!("--{}", argument.get_long().unwrap())).collect();
-    assert_eq!(spans("operations/settings.md", "environment variable", 0), variables);
-    assert_eq!(spans("operations/settings.md", "environment variable", 1), flags);
+    assert_eq!(spans("operations/settings.md", header, 0), variables);
+    assert_eq!(spans("operations/settings.md", header, 1), flags);
+}
+
+#[test]
+fn every_setting_is_documented_with_its_variable_and_flag() {
+    use ade::settings::{ServeSettings, Settings};
+    use clap::Args;
+    assert_documented(&Settings::augment_args(clap::Command::new("ade")), "environment variable");
+    assert_documented(&ServeSettings::augment_args(clap::Command::new("ade")), "variable of the service");
+}
+
+#[test]
+fn every_metric_is_documented_with_its_type_and_labels() {
+    let names: BTreeSet<String> = ade::telemetry::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+    assert_eq!(spans("operations/monitoring.md", "metric", 0), names);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/monitoring.md")).unwrap();
+    for metric in ade::telemetry::METRICS {
+        let labels = if metric.labels.is_empty() { "-".to_owned() } else { metric.labels.join(", ") };
+        let row = format!("| `{}` | {} | {labels} |", metric.name, metric.kind.as_str());
+        assert!(page.contains(&row), "no row begins with {row}");
+    }
+}
+
+#[test]
+fn every_problem_is_in_the_catalogue_with_its_status() {
+    let codes: BTreeSet<String> = ade::api::Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(spans("developers/problems.md", "code", 0), codes);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/developers/problems.md")).unwrap();
+    for code in ade::api::Code::ALL {
+        let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
+        assert!(page.contains(&row), "no row begins with {row}");
+    }
 }

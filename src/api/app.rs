@@ -80,7 +80,7 @@ pub struct Inner {
     /// Readiness.
     pub health: Arc<Health>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Bounds and settings.
     pub options: Options,
     /// Versions, by id.
@@ -118,7 +118,7 @@ pub struct AppParts {
     /// Readiness.
     pub health: Arc<Health>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Bounds and settings.
     pub options: Options,
 }
@@ -156,7 +156,8 @@ impl App {
     /// # Errors
     /// `workspace_not_found` when there is none, or none that the caller may know of; `forbidden` when the role is too small.
     pub async fn enter(&self, caller: &Caller, path: &str, role: Role) -> Result<Arc<Workspace>, Problem> {
-        let unknown = || Problem::new(Code::WorkspaceNotFound).detail("no workspace of this id or slug is visible to this key");
+        let unknown =
+            || Problem::new(Code::WorkspaceNotFound).detail("no workspace of this id or slug is visible to this key");
         let workspace = self.workspace(path).await?.ok_or_else(unknown)?;
         match &caller.key.workspace_id {
             Some(own) if *own != workspace.id => return Err(unknown()),
@@ -204,7 +205,8 @@ impl App {
         {
             return Ok(info);
         }
-        let unknown = || Problem::new(Code::VersionNotFound).detail(format!("there is no config version {id} in this workspace"));
+        let unknown =
+            || Problem::new(Code::VersionNotFound).detail(format!("there is no config version {id} in this workspace"));
         let version = self.store.version(workspace, id).await?.ok_or_else(unknown)?;
         let config = self.store.config(workspace, &version.config_id).await?.ok_or_else(unknown)?;
         let info = Arc::new(VersionInfo { version, slug: config.slug, title: config.title });
@@ -237,7 +239,9 @@ impl App {
     /// `draining`, `safe_mode`, `queue_off`.
     pub fn admits(&self) -> Result<(), Problem> {
         if self.scheduler.is_draining() {
-            return Err(Problem::new(Code::Draining).detail("this process is about to stop; submit to another, or again in a moment").retry_after(5));
+            return Err(Problem::new(Code::Draining)
+                .detail("this process is about to stop; submit to another, or again in a moment")
+                .retry_after(5));
         }
         if self.options.safe_mode {
             return Err(Code::SafeMode.into());
@@ -264,11 +268,15 @@ impl App {
             .filter(|stored| auth::matches(key.trim(), &stored.secret_sha256))
             .ok_or_else(|| unauthorized("the API key is not known here"))?;
         if stored.revoked_at.is_some() {
-            return Err(Problem::new(Code::KeyRevoked).detail(format!("the key {} was revoked; use another", stored.prefix)));
+            return Err(
+                Problem::new(Code::KeyRevoked).detail(format!("the key {} was revoked; use another", stored.prefix))
+            );
         }
         let now = now_ms();
         if stored.expires_at.is_some_and(|expires| expires <= now) {
-            return Err(Problem::new(Code::KeyExpired).detail(format!("the key {} has expired; make a new one", stored.prefix)));
+            return Err(
+                Problem::new(Code::KeyExpired).detail(format!("the key {} has expired; make a new one", stored.prefix))
+            );
         }
         if let Some(rates) = &self.rates
             && let Err(wait) = rates.check_key(&stored.id)

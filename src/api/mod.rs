@@ -1,12 +1,17 @@
-//! HTTP: what every route shares. Problems, extractors, request ids, header grammars and the server itself.
+//! HTTP. [`app`] knows who calls and what they may, [`routes`] has a file for each resource, and the rest is what every
+//! route shares: problems, extractors, request ids, header grammars and the server itself. [`openapi`] puts it together.
 
+pub mod app;
 pub mod cursor;
 pub mod extract;
 pub mod headers;
 pub mod listen;
 pub mod names;
+pub mod openapi;
+pub mod page;
 pub mod problem;
 pub mod request_id;
+pub mod routes;
 
 pub use cursor::Cursor;
 pub use extract::{Body, Path, Query};

@@ -47,7 +47,9 @@ pub fn bounds(limit: Option<i64>, cursor: Option<&str>) -> Result<(i64, Option<S
     let limit = limit.unwrap_or(DEFAULT);
     if !(1..=MAX).contains(&limit) {
         let text = format!("must be from 1 to {MAX}");
-        return Err(Problem::new(Code::InvalidParameter).detail(format!("query parameter limit: {text}")).field("limit", text));
+        return Err(Problem::new(Code::InvalidParameter)
+            .detail(format!("query parameter limit: {text}"))
+            .field("limit", text));
     }
     let before = cursor.map(Cursor::decode).transpose()?.map(|cursor| cursor.id);
     Ok((limit, before))

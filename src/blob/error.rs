@@ -61,13 +61,12 @@ impl BlobError {
         Self::Unavailable { key: key.to_string(), reason: error.to_string() }
     }
 
-    /// An error of this machine's disk.
+    /// An error of this machine's disk, at a place that should be there.
     pub(super) fn from_io(key: &str, error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::NotFound { key: key.to_owned() },
-            _ if is_full(&error) => Self::Full { reason: error.to_string() },
-            _ => Self::Unavailable { key: key.to_owned(), reason: error.to_string() },
+        if is_full(&error) {
+            return Self::Full { reason: error.to_string() };
         }
+        Self::Unavailable { key: key.to_owned(), reason: error.to_string() }
     }
 }
 

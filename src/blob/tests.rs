@@ -100,17 +100,21 @@ async fn a_missing_file_is_told_apart_and_removing_it_is_fine() {
 async fn a_prefix_is_removed_and_its_neighbours_stay() {
     let (blobs, folder) = open();
     let (workspace, job, other) = (WorkspaceId::generate(), JobId::generate(), JobId::generate());
-    for execution in 1..=12 {
+    // More than the crate lists at once, so that folders go away while others are still to be listed.
+    for execution in 1..=300 {
         for file in JobFile::ALL {
-            blobs.put_bytes(&Key::job_file(&workspace, &job, execution, *file), Bytes::new()).await.unwrap();
+            // Not through the storage: thousands of syncs would make the test slow.
+            let path = blobs.local_path(&Key::job_file(&workspace, &job, execution, *file)).unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
         }
     }
     let kept = Key::job_file(&workspace, &other, 1, JobFile::Artifact);
     blobs.put_bytes(&kept, Bytes::from_static(b"x")).await.unwrap();
-    // Execution 1, not 10 to 12 as well.
+    // Execution 1, not 10 to 19 as well.
     let files_each = JobFile::ALL.len() as u64;
     assert_eq!(blobs.delete_prefix(&Prefix::execution(&workspace, &job, 1)).await.unwrap(), files_each);
-    assert_eq!(blobs.delete_prefix(&Prefix::job(&workspace, &job)).await.unwrap(), 11 * files_each);
+    assert_eq!(blobs.delete_prefix(&Prefix::job(&workspace, &job)).await.unwrap(), 299 * files_each);
     assert_eq!(blobs.delete_prefix(&Prefix::job(&workspace, &job)).await.unwrap(), 0);
     assert_eq!(files(folder.path()), [blobs.local_path(&kept).unwrap()]);
 }
@@ -123,6 +127,8 @@ async fn files_come_from_and_go_to_the_disk() {
     assert_eq!(blobs.put_file(&key, &from).await.unwrap().bytes, 300_000);
     assert_eq!(blobs.fetch_to(&key, &to).await.unwrap(), 300_000);
     assert_eq!(std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+    let nowhere = blobs.fetch_to(&key, &folder.path().join("no/folder")).await;
+    assert!(matches!(nowhere, Err(BlobError::Unavailable { .. })), "the file is there, its target's folder is not");
     assert!(matches!(blobs.put_file(&key, &folder.path().join("none")).await, Err(BlobError::Source(_))));
 }
 

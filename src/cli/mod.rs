@@ -5,13 +5,15 @@ mod image;
 mod node;
 mod progress;
 mod run;
+mod serve;
+mod settings;
 mod style;
 mod summary;
 mod validate;
 
 use crate::sandbox::{Failure, FailureKind, Fault};
 use crate::settings::Settings;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::json;
 use std::process::ExitCode;
@@ -58,6 +60,10 @@ enum Command {
     Image(image::Args),
     /// Check this machine: Docker, its features, disk, image, limits
     Doctor,
+    /// Run the service: REST API, queue and scheduler
+    Serve(Box<serve::Args>),
+    /// Show every setting: its value, and where the value comes from
+    Settings(Box<settings::Args>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -68,7 +74,8 @@ enum Command {
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Completions { shell } = cli.command {
         clap_complete::generate(shell, &mut Cli::command(), "ade", &mut std::io::stdout());
         return ExitCode::SUCCESS;
@@ -86,6 +93,14 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::main(args, &settings, output).await,
             Command::Validate(args) => validate::main(args, &settings, output).await,
             Command::Image(args) => image::main(args, &settings, output).await,
+            Command::Serve(args) => {
+                let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+                serve::main(*args, matches, &settings, output).await
+            }
+            Command::Settings(args) => {
+                let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+                settings::main(*args, matches, output)
+            }
             Command::Doctor => doctor::main(&settings, output).await,
             Command::Completions { .. } => ExitCode::SUCCESS,
         }

@@ -3,13 +3,9 @@
 use super::progress::Screen;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
-use crate::sandbox::{Failure, FailureKind, label, remove};
+use crate::sandbox::{Failure, FailureKind, reap};
 use crate::settings::Settings;
 use bollard::Docker;
-use bollard::query_parameters::ListContainersOptionsBuilder;
-use std::collections::HashMap;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// Label of containers that `ade run` and `ade validate` make.
@@ -41,7 +37,8 @@ pub async fn connect(settings: &Settings) -> Result<Docker, Failure> {
 /// `engine_unavailable` or `image_missing`.
 pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure> {
     let docker = connect(settings).await?;
-    reap(&docker).await;
+    // What earlier commands left that were killed; other instances' containers are not looked at.
+    reap(&docker, INSTANCE, |_| false).await;
     let image = find_or_build(&docker, settings, screen).await?;
     Ok(Node {
         docker,
@@ -96,22 +93,4 @@ pub fn failure(error: &image::ImageError) -> Failure {
     let kind =
         if error.kind() == "engine_unavailable" { FailureKind::EngineUnavailable } else { FailureKind::ImageMissing };
     Failure { detail: Some(serde_json::json!({"code": error.kind()})), ..Failure::new(kind, error.to_string()) }
-}
-
-/// Removes containers of earlier commands that were killed before they could remove them: those past the deadline in their
-/// label. Containers of other instances are not looked at.
-async fn reap(docker: &Docker) {
-    let filters = HashMap::from([("label".to_owned(), vec![format!("{}={INSTANCE}", label::INSTANCE)])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    // What cannot be listed now will be found by a later run; it must not stop this one.
-    let Ok(containers) = docker.list_containers(Some(options)).await else { return };
-    let now = OffsetDateTime::now_utc();
-    for container in containers {
-        let deadline = container.labels.as_ref().and_then(|labels| labels.get(label::DEADLINE));
-        let passed =
-            deadline.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()).is_none_or(|deadline| deadline < now);
-        if let (true, Some(id)) = (passed, &container.id) {
-            remove(docker, id).await.ok();
-        }
-    }
 }

@@ -17,7 +17,7 @@ pub async fn build(
     docker: &Docker,
     spec: &ImageSpec,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), ImageError> {
     let work = script::work_directory()?;
     let archive = work.path().join("rootfs.tar");

@@ -27,7 +27,7 @@ impl Drop for Lock {
 }
 
 /// Waits for the lock of a context; `None` when the host has no place for one.
-pub async fn acquire(context_sha256: &str, say: &mut dyn FnMut(&str)) -> Option<Lock> {
+pub async fn acquire(context_sha256: &str, say: &mut (dyn FnMut(&str) + Send)) -> Option<Lock> {
     let path = std::env::temp_dir().join(format!("ade-image-{}.lock", &context_sha256[..12]));
     let mut told = false;
     let mut file = None;

@@ -148,7 +148,7 @@ pub async fn ensure(
     docker: &Docker,
     reference: Option<&str>,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<ImageInfo, ImageError> {
     if let Some(info) = find(docker, reference).await? {
         return Ok(info);
@@ -169,7 +169,7 @@ pub async fn build(
     docker: &Docker,
     spec: &ImageSpec,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<ImageInfo, ImageError> {
     build_unless(docker, spec, options, say, false).await
 }
@@ -179,7 +179,7 @@ async fn build_unless(
     docker: &Docker,
     spec: &ImageSpec,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
     found_suffices: bool,
 ) -> Result<ImageInfo, ImageError> {
     let _lock = lock::acquire(&spec.context_sha256, say).await;
@@ -201,7 +201,7 @@ async fn build_by_route(
     docker: &Docker,
     spec: &ImageSpec,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), ImageError> {
     let base = options.base_image.clone().unwrap_or_else(context::base_image);
     match options.route {

@@ -58,7 +58,7 @@ pub async fn build(
     spec: &ImageSpec,
     options: &BuildOptions,
     base: &str,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), ImageError> {
     let work = script::work_directory()?;
     // The build's own network may lack what the host has (a proxy, an authority, any route at all), so the host fetches when it

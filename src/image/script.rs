@@ -67,7 +67,7 @@ pub async fn run(
     arguments: &[&OsStr],
     architecture: Option<&str>,
     options: &BuildOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Result<(), String>, ImageError> {
     let directory = work.join("context");
     std::fs::create_dir_all(&directory)
@@ -119,7 +119,7 @@ pub async fn run(
 }
 
 /// Reads lines until the end. A line without end is cut, never collected.
-async fn follow(stream: impl AsyncRead + Unpin, tail: &mut Tail, say: &mut dyn FnMut(&str)) {
+async fn follow(stream: impl AsyncRead + Unpin, tail: &mut Tail, say: &mut (dyn FnMut(&str) + Send)) {
     const READ_BYTES: u64 = 8192;
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();

@@ -9,6 +9,7 @@ use crate::queue::{JobState, Phase};
 use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
 use crate::store::{Claimed, End, Requeue, Seal, StoredEvent};
+use crate::telemetry;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,14 +123,14 @@ async fn attempt(
         },
     });
     let phases = [
-        ("queue", u64::try_from(claimed.waited_ms).unwrap_or_default()),
-        ("create", report.timings.create_ms),
-        ("start", report.timings.start_ms),
-        ("run", report.timings.run_ms),
-        ("collect", collect_ms),
+        (telemetry::Phase::Queue, u64::try_from(claimed.waited_ms).unwrap_or_default()),
+        (telemetry::Phase::Create, report.timings.create_ms),
+        (telemetry::Phase::Start, report.timings.start_ms),
+        (telemetry::Phase::Run, report.timings.run_ms),
+        (telemetry::Phase::Collect, collect_ms),
     ];
     for (phase, ms) in phases {
-        inner.metrics.job_phase(phase, ms);
+        inner.metrics.job_phase(phase, std::time::Duration::from_millis(ms));
     }
     finish(inner, claimed, &report.outcome, result, &held).await
 }
@@ -286,7 +287,7 @@ impl Observer for Sink {
         if event.level >= Level::Error {
             tracing::debug!(job = %job.id, event = event.event, "{line}", line = stored.line);
         }
-        self.inner.metrics.event_written();
+        self.inner.metrics.events_written(1);
         self.events.event(&job.id, job.execution, stored);
     }
 

@@ -50,7 +50,7 @@ pub struct Parts {
     /// The switchboard.
     pub signals: Arc<Signals>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Readiness.
     pub health: Arc<Health>,
     /// How to get at Docker.
@@ -79,7 +79,7 @@ struct Inner {
     store: Store,
     blobs: Blobs,
     signals: Arc<Signals>,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     health: Arc<Health>,
     connect: Connect,
     id: NodeId,
@@ -185,6 +185,12 @@ impl Scheduler {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         *self.inner.draining.borrow()
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node_id(&self) -> &NodeId {
+        &self.inner.id
     }
 
     /// Containers at once on this node.
@@ -330,11 +336,11 @@ impl Inner {
 
     fn note_end(&self, job: &JobId, ended: &Ended) {
         match ended {
-            Ended::Finished(state, kind) => self.metrics.job_finished(state.as_str(), kind.unwrap_or("")),
+            Ended::Finished(state, kind) => self.metrics.job_finished(state.as_str(), *kind),
             Ended::Requeued(reason, state) => {
-                self.metrics.requeued(reason);
+                self.metrics.execution_requeued(reason);
                 if *state == Some(JobState::Failed) {
-                    self.metrics.job_finished("failed", reason);
+                    self.metrics.job_finished("failed", Some(reason));
                 }
                 // Docker or the image is not what it was: look, before another job is lost to it.
                 self.node.send_replace(None);
@@ -365,7 +371,7 @@ impl Inner {
                     .persist("a requeue", || self.store.requeue(job, execution, &Requeue::Drained, &self.defaults))
                     .await;
                 if requeued.is_ok() {
-                    self.metrics.requeued("drained");
+                    self.metrics.execution_requeued("drained");
                 }
             }
         }

@@ -103,7 +103,7 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
         let lost = inner.store.sweep_leases(SWEEP, &inner.defaults).await?;
         let late = inner.store.sweep_deadlines(SWEEP).await?;
         for _ in 0..lost.jobs.len() {
-            inner.metrics.requeued("node_lost");
+            inner.metrics.execution_requeued("node_lost");
         }
         for job in lost.jobs.iter().chain(&late.jobs) {
             tracing::info!(%job, "swept");

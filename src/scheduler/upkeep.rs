@@ -152,6 +152,10 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
     });
     let key = Key::job_file(workspace, job, execution, JobFile::Events);
     inner.blobs.put_stream(&key, Box::pin(pages), u64::MAX).await.map_err(|error| error.to_string())?;
+    // What executions before the last have left is nobody's.
+    for lost in 1..execution {
+        inner.blobs.delete_prefix(&Prefix::execution(workspace, job, lost)).await.map_err(|error| error.to_string())?;
+    }
     inner.store.events_are_stored(job).await.map_err(|error| error.to_string())
 }
 
@@ -213,13 +217,18 @@ async fn retain_once(inner: &Inner) -> Result<(), String> {
 /// Gauges that only the database knows.
 async fn measure(inner: Arc<Inner>) {
     loop {
-        if let Ok(queues) = inner.store.deepest_queues(crate::telemetry::MAX_WORKSPACES).await
-            && let Ok((queued, running)) = inner.store.live_counts().await
+        let longest = i64::try_from(crate::telemetry::LONGEST_QUEUES).unwrap_or_default();
+        if let Ok(queues) = inner.store.deepest_queues(longest).await
+            && let Ok((queued, _)) = inner.store.live_counts().await
         {
-            inner.metrics.queues(&queues, queued, running);
+            let count = |jobs: i64| u64::try_from(jobs).unwrap_or_default();
+            let shown: i64 = queues.iter().map(|(workspace, _)| workspace.queued).sum();
+            let depths = queues.iter().map(|(workspace, _)| (workspace.slug.as_str(), count(workspace.queued)));
+            inner.metrics.set_queue_depths(depths, count(queued - shown));
+            let oldest = queues.iter().map(|(_, waited)| *waited).max().unwrap_or_default();
+            inner.metrics.set_queue_oldest(Duration::from_millis(count(oldest)));
         }
-        inner.metrics.containers(inner.running().len());
-        inner.metrics.streams(inner.signals.followers());
+        inner.metrics.set_containers("running", u32::try_from(inner.running().len()).unwrap_or(u32::MAX));
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }

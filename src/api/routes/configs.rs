@@ -157,9 +157,8 @@ async fn create(
     }
     let form = Form::read(request, &app).await?;
     let caps = app.options.caps.clone();
-    let (package, manifest) = tokio::task::spawn_blocking(move || inspect(&form.package, &caps))
-        .await
-        .map_err(|error| {
+    let (package, manifest) =
+        tokio::task::spawn_blocking(move || inspect(&form.package, &caps)).await.map_err(|error| {
             tracing::error!(%error, "reading a package failed");
             Problem::new(Code::Internal)
         })??;
@@ -249,7 +248,9 @@ impl Form {
                 other => {
                     let other = crate::text::plain(other, 80);
                     return Err(Problem::new(Code::UnknownField)
-                        .detail(format!("the form has an unknown part {other:?}; known are slug, title, description, package"))
+                        .detail(format!(
+                            "the form has an unknown part {other:?}; known are slug, title, description, package"
+                        ))
                         .field(format!("/{other}"), "is not known"));
                 }
             }
@@ -262,7 +263,9 @@ impl Form {
 
 async fn text(field: Field<'_>, name: &str, max: usize) -> Result<String, Problem> {
     let pointer = format!("/{name}");
-    let wrong = |text: String| Problem::new(Code::InvalidBody).detail(format!("{pointer}: {text}")).field(pointer.clone(), text);
+    let wrong = |text: String| {
+        Problem::new(Code::InvalidBody).detail(format!("{pointer}: {text}")).field(pointer.clone(), text)
+    };
     let bytes = bytes(field, MAX_TEXT).await?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not valid UTF-8".into()))?;
     if text.chars().count() > max {
@@ -391,7 +394,9 @@ async fn set_concurrency(
     let workspace = app.enter(&caller, &workspace, Role::Admin).await?;
     if change.max_running.is_some_and(|max| !(1..=10_000).contains(&max)) {
         let text = "must be from 1 to 10000, or null";
-        return Err(Problem::new(Code::InvalidBody).detail(format!("/max_running: {text}")).field("/max_running", text));
+        return Err(Problem::new(Code::InvalidBody)
+            .detail(format!("/max_running: {text}"))
+            .field("/max_running", text));
     }
     find(&app, &workspace, &id).await?;
     let config = app.store.bound_config(&workspace.id, &id, change.max_running).await?;

@@ -52,10 +52,7 @@ pub struct DocumentRecord {
 impl From<Document> for DocumentRecord {
     fn from(document: Document) -> Self {
         Self {
-            content_uri: format!(
-                "/api/v1/workspaces/{}/documents/{}/download",
-                document.workspace_id, document.id
-            ),
+            content_uri: format!("/api/v1/workspaces/{}/documents/{}/download", document.workspace_id, document.id),
             document_id: document.id,
             workspace_id: document.workspace_id,
             filename: document.filename,
@@ -131,8 +128,13 @@ async fn upload(
         while let Some(field) = form.next_field().await.map_err(|error| form_broke(&error, max))? {
             if field.name() != Some("file") || document.is_some() {
                 let name = crate::text::plain(field.name().unwrap_or("(no name)"), 80);
-                return Err(draft.undo(document, Problem::new(Code::InvalidBody)
-                    .detail(format!("the form has a part {name}; it must have exactly one part, named file"))).await);
+                return Err(draft
+                    .undo(
+                        document,
+                        Problem::new(Code::InvalidBody)
+                            .detail(format!("the form has a part {name}; it must have exactly one part, named file")),
+                    )
+                    .await);
             }
             let name = field.file_name().or(query.filename.as_deref()).unwrap_or("").to_owned();
             let content_type = field.content_type().unwrap_or("").to_owned();
@@ -164,9 +166,8 @@ fn form_broke(error: &axum::extract::multipart::MultipartError, max: u64) -> Pro
         return extract::too_large(max);
     }
     match extract::body_problem(error, max) {
-        problem if problem.code() == Code::BadRequest => {
-            Problem::new(Code::InvalidBody).detail(format!("the form is badly written: {}", crate::text::plain(&error.body_text(), 300)))
-        }
+        problem if problem.code() == Code::BadRequest => Problem::new(Code::InvalidBody)
+            .detail(format!("the form is badly written: {}", crate::text::plain(&error.body_text(), 300))),
         problem => problem,
     }
 }
@@ -202,7 +203,10 @@ impl Draft<'_> {
         let checked = match stored {
             Ok(stored) => match &self.digest {
                 Some(wanted) if wanted != stored.sha256.as_str() => Err(Problem::new(Code::HashMismatch)
-                    .detail(format!("the content has the sha256 {}, announced was {wanted}; send it again", stored.sha256))
+                    .detail(format!(
+                        "the content has the sha256 {}, announced was {wanted}; send it again",
+                        stored.sha256
+                    ))
                     .with("sha256", stored.sha256.as_str())),
                 _ => Ok(stored),
             },
@@ -284,7 +288,8 @@ async fn list(
 }
 
 async fn find(app: &App, workspace: &WorkspaceId, id: &DocumentId) -> Result<Document, Problem> {
-    let unknown = || Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace"));
+    let unknown =
+        || Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace"));
     app.store.document(workspace, id).await?.ok_or_else(unknown)
 }
 
@@ -331,7 +336,8 @@ async fn content(
     let document = find(&app, &workspace.id, &id).await?;
     let key = Key::document(&workspace.id, &id);
     // Not the type that the upload named: what a stranger uploaded must not be shown as a page of this server.
-    download::respond(&app, &key, &document.sha256, "application/octet-stream", Some(&document.filename), &headers).await
+    download::respond(&app, &key, &document.sha256, "application/octet-stream", Some(&document.filename), &headers)
+        .await
 }
 
 /// Deletes a document that no unfinished job needs.
@@ -359,6 +365,8 @@ async fn delete(
         }
         Some(false) => Err(Problem::new(Code::DocumentInUse)
             .detail(format!("a job that has not ended needs {id}; wait for it or cancel it"))),
-        None => Err(Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace"))),
+        None => {
+            Err(Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace")))
+        }
     }
 }

@@ -11,9 +11,7 @@ use crate::events::at;
 use crate::ids::{ConfigId, DocumentId, JobId, VersionId, WorkspaceId};
 use crate::job::MAX_INPUTS;
 use crate::queue::{JobState, PRIORITIES, Phase};
-use crate::store::{
-    Admitted, Cancelled, DocumentRef, JobFilter, JobRow, Refused, Role, Scope, Submission, Workspace,
-};
+use crate::store::{Admitted, Cancelled, DocumentRef, JobFilter, JobRow, Refused, Role, Scope, Submission, Workspace};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ETAG, LOCATION};
@@ -438,18 +436,20 @@ async fn enqueue(
             let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_HASH);
             let text = "must have 1 to 255 printable ASCII characters";
             let key = key.ok_or_else(|| {
-                Problem::new(Code::InvalidParameter).detail(format!("Idempotency-Key: {text}")).field("Idempotency-Key", text)
+                Problem::new(Code::InvalidParameter)
+                    .detail(format!("Idempotency-Key: {text}"))
+                    .field("Idempotency-Key", text)
             })?;
             submission.idempotency = Some((key.to_owned(), format!("{:x}", Sha256::digest(fingerprint))));
             Some(InFlight::enter(app, &workspace.id, key)?)
         }
     };
-    app.admits().inspect_err(|problem| app.metrics.submitted(problem.code().as_str()))?;
+    app.admits().inspect_err(|problem| app.metrics.job_submitted(problem.code().as_str()))?;
     let priority = submission.priority;
     let answer = app.admissions.submit(submission).await?;
     match answer {
         Ok(Admitted { job, replayed }) => {
-            app.metrics.submitted(if replayed { "replayed" } else { "accepted" });
+            app.metrics.job_submitted(if replayed { "replayed" } else { "accepted" });
             tracing::info!(job = %job.id, trace_id = job.trace_id, priority, replayed, "job accepted");
             let etag = etag(&job);
             let record = JobRecord::of(job, version, None);
@@ -481,7 +481,9 @@ fn refusal(app: &App, workspace: &Workspace, refused: Refused) -> Problem {
                 .retry_after(u64::try_from(retry_after).unwrap_or(1))
         }
         Refused::QueueOff => Problem::new(Code::QueueOff).detail("an admin has turned the queue off"),
-        Refused::SafeMode => Problem::new(Code::SafeMode).detail("an admin has turned safe mode on: no scripts are run"),
+        Refused::SafeMode => {
+            Problem::new(Code::SafeMode).detail("an admin has turned safe mode on: no scripts are run")
+        }
         Refused::OtherRequest => Problem::new(Code::IdempotencyMismatch)
             .detail("this Idempotency-Key came with another request within the last 24 hours; use a new one"),
         Refused::DocumentGone(id) => {
@@ -489,7 +491,7 @@ fn refusal(app: &App, workspace: &Workspace, refused: Refused) -> Problem {
         }
         Refused::WorkspaceGone => Code::WorkspaceNotFound.into(),
     };
-    app.metrics.submitted(problem.code().as_str());
+    app.metrics.job_submitted(problem.code().as_str());
     problem
 }
 
@@ -567,12 +569,14 @@ async fn version(app: &App, workspace: &Workspace, request: &SubmitJob) -> Resul
     let id = match (&request.config_version_id, &request.config_id) {
         (Some(version), _) => version.clone(),
         (None, Some(config)) => {
-            let unknown = || Problem::new(Code::ConfigNotFound).detail(format!("there is no config {config} in this workspace"));
+            let unknown =
+                || Problem::new(Code::ConfigNotFound).detail(format!("there is no config {config} in this workspace"));
             app.store.config(&workspace.id, config).await?.ok_or_else(unknown)?;
-            let newest = app.store.versions(config, None, 1).await?.into_iter().find(|version| version.archived_at.is_none());
-            newest
-                .map(|version| version.id)
-                .ok_or_else(|| Problem::new(Code::VersionNotFound).detail(format!("{config} has no version that may run")))?
+            let newest =
+                app.store.versions(config, None, 1).await?.into_iter().find(|version| version.archived_at.is_none());
+            newest.map(|version| version.id).ok_or_else(|| {
+                Problem::new(Code::VersionNotFound).detail(format!("{config} has no version that may run"))
+            })?
         }
         (None, None) => workspace.active_version_id.clone().ok_or_else(|| {
             Problem::new(Code::NoActiveConfig)
@@ -610,7 +614,8 @@ async fn list(
     let wrong = |name: &str, text: String| {
         Problem::new(Code::InvalidParameter).detail(format!("query parameter {name}: {text}")).field(name, text)
     };
-    let states = query.status.iter().flat_map(|text| text.split(',')).map(str::parse).collect::<Result<Vec<JobState>, _>>();
+    let states =
+        query.status.iter().flat_map(|text| text.split(',')).map(str::parse).collect::<Result<Vec<JobState>, _>>();
     let created_after = query.created_after.as_deref().map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose();
     let created_after = created_after
         .map_err(|_| wrong("created_after", "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z".into()))?;
@@ -618,7 +623,8 @@ async fn list(
         states: states.map_err(|text| wrong("status", text))?,
         config_id: query.config_id,
         document_id: query.document_id,
-        created_after: created_after.map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()),
+        created_after: created_after
+            .map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()),
         before,
     };
     let rows = app.store.jobs(&workspace.id, &filter, limit + 1).await?;
@@ -715,7 +721,8 @@ async fn cancel(
     match app.store.cancel(&workspace.id, &id).await? {
         Cancelled::NotFound => Err(not_found(&id)),
         Cancelled::Finished(state) => {
-            Err(Problem::new(Code::JobFinished).detail(format!("{id} has ended as {state}; there is nothing to cancel")))
+            Err(Problem::new(Code::JobFinished)
+                .detail(format!("{id} has ended as {state}; there is nothing to cancel")))
         }
         Cancelled::Finishing => Err(Problem::new(Code::JobFinishing)
             .detail(format!("{id} has just come to its end and its outcome is being stored; look at it in a moment"))
@@ -857,9 +864,9 @@ async fn output_file(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
-    let name = JobFile::named(&name)
-        .filter(|file| *file != JobFile::Events)
-        .ok_or_else(|| Problem::new(Code::NotFound).detail("no job has a file of this name; /outputs lists those of a job"))?;
+    let name = JobFile::named(&name).filter(|file| *file != JobFile::Events).ok_or_else(|| {
+        Problem::new(Code::NotFound).detail("no job has a file of this name; /outputs lists those of a job")
+    })?;
     file(&app, &workspace, &id, name, &headers).await
 }
 

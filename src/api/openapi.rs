@@ -1,0 +1,140 @@
+//! All routes in one router, and the document that describes them.
+
+use super::app::App;
+use super::problem::ProblemBody;
+use super::routes::{configs, documents, events, health, jobs, keys, system, workspaces};
+use axum::Json;
+use axum::Router;
+use axum::routing::get;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// Statuses with which any route may refuse: what is wrong with the request, with the key, or with the service.
+const ANY: [(u16, &str); 4] = [
+    (400, "The request is not valid"),
+    (401, "No API key, or one that does not work"),
+    (429, "Too many requests, streams or jobs"),
+    (503, "The service cannot do this now"),
+];
+/// Further ones, of routes with a path parameter.
+const NAMED: [(u16, &str); 2] =
+    [(403, "The key may not do this"), (404, "There is no such thing, or none that the key may see")];
+/// Further ones, of routes that take a body.
+const BODY: [(u16, &str); 3] = [
+    (408, "The body did not come in time"),
+    (413, "The body is too large"),
+    (415, "The body is of a type that is not taken"),
+];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ADE Runtime",
+        description = "Submit spreadsheets, have them cleaned by config packages in containers of their own, and get the results. \
+            Every error is an application/problem+json (RFC 9457) with a stable code; every answer has an X-Request-ID.",
+        license(name = "Apache-2.0")
+    ),
+    components(schemas(ProblemBody)),
+    security(("api_key" = [])),
+    modifiers(&Common),
+    tags(
+        (name = "jobs", description = "Work"),
+        (name = "documents", description = "Inputs"),
+        (name = "configs", description = "Config packages"),
+        (name = "workspaces", description = "Tenants"),
+        (name = "keys", description = "API keys"),
+        (name = "system", description = "The instance, for admins"),
+        (name = "health", description = "For operators"),
+    )
+)]
+struct Api;
+
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("ade_…")
+            .description(Some("An API key"))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("api_key", SecurityScheme::Http(scheme));
+    }
+}
+
+fn routes() -> OpenApiRouter<App> {
+    let workspace = OpenApiRouter::new()
+        .merge(workspaces::one())
+        .merge(keys::of_workspace())
+        .merge(documents::router())
+        .merge(configs::router())
+        .merge(jobs::router())
+        .merge(events::router());
+    let api = OpenApiRouter::new()
+        .merge(workspaces::router())
+        .merge(keys::admins())
+        .nest("/workspaces/{workspace}", workspace)
+        .nest("/system", system::router());
+    OpenApiRouter::with_openapi(Api::openapi()).merge(health::router()).nest("/api/v1", api)
+}
+
+/// The document that describes all routes.
+#[must_use]
+pub fn document() -> Document {
+    complete(routes().into_openapi())
+}
+
+/// The document as it is published: `docs/openapi.json`.
+#[must_use]
+pub fn published() -> String {
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The whole service.
+#[must_use]
+pub fn router(app: App) -> Router {
+    let (router, document) = routes().split_for_parts();
+    let document = complete(document);
+    let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", serde_json::json!({}));
+    let shown = Json(document);
+    let metrics = app.metrics.clone();
+    let router = router
+        .with_state(app)
+        .route("/openapi.json", get(move || async move { shown }))
+        .merge(Router::from(page))
+        .layer(axum::middleware::from_fn_with_state(metrics, crate::telemetry::record));
+    super::listen::finish(router)
+}
+
+/// Adds the problems that routes have in common, so that no route has to list them.
+fn complete(mut document: Document) -> Document {
+    for (path, item) in &mut document.paths.paths {
+        let named = path.contains('{') || path.contains("/system") || path.ends_with("/keys");
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            let open = operation.security.is_some();
+            if open {
+                continue;
+            }
+            let body = operation.request_body.is_some();
+            let further = NAMED.iter().filter(|_| named || body || path == "/metrics");
+            let further = further.chain(BODY.iter().filter(|_| body));
+            for (status, description) in ANY.iter().chain(further) {
+                add(operation, *status, description);
+            }
+        }
+    }
+    document
+}
+
+fn add(operation: &mut Operation, status: u16, description: &str) {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let response = ResponseBuilder::new().description(description).content("application/problem+json", problem).build();
+    operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
+}
