@@ -74,3 +74,12 @@ fn every_problem_is_in_the_catalogue_with_its_status() {
         assert!(page.contains(&row), "no row begins with {row}");
     }
 }
+
+#[test]
+fn the_published_openapi_document_is_the_one_that_is_served() {
+    let published = std::fs::read_to_string(format!("{}/docs/openapi.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert!(
+        published == ade::api::openapi::published(),
+        "docs/openapi.json is stale: cargo run -- openapi > docs/openapi.json"
+    );
+}

@@ -1,10 +1,10 @@
 //! All routes in one router, and the document that describes them.
 
 use super::app::App;
-use super::problem::ProblemBody;
+use super::problem::{Code, ProblemBody};
 use super::routes::{configs, documents, events, health, jobs, keys, system, workspaces};
-use axum::Json;
 use axum::Router;
+use axum::response::Html;
 use axum::routing::get;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -97,19 +97,34 @@ pub fn published() -> String {
 }
 
 /// The whole service.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = complete(document);
-    let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", serde_json::json!({}));
-    let shown = Json(document);
+    // Serves the document too.
+    let document = serde_json::to_value(document).unwrap_or_default();
+    let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document);
     let metrics = app.metrics.clone();
     let router = router
         .with_state(app)
-        .route("/openapi.json", get(move || async move { shown }))
         .merge(Router::from(page))
+        .route("/problems", get(|| async { Html(problems()) }))
         .layer(axum::middleware::from_fn_with_state(metrics, crate::telemetry::record));
     super::listen::finish(router)
+}
+
+/// The page that the `type` of a problem leads to.
+fn problems() -> String {
+    let mut page = String::from(
+        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>Problems</title>\
+         <style>body{font-family:sans-serif;max-width:50em;margin:2em auto}dt{font-family:monospace;margin-top:1em}</style>\
+         <h1>Problems</h1><dl>",
+    );
+    for code in Code::ALL {
+        let (name, status, title) = (code.as_str(), code.status().as_u16(), code.title());
+        page.push_str(&format!("<dt id=\"{name}\">{name} ({status})</dt><dd>{title}</dd>"));
+    }
+    page.push_str("</dl></html>\n");
+    page
 }
 
 /// Adds the problems that routes have in common, so that no route has to list them.
@@ -118,6 +133,9 @@ fn complete(mut document: Document) -> Document {
         let named = path.contains('{') || path.contains("/system") || path.ends_with("/keys");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
+            // Handlers are named within their file; an id must be unique in the whole document.
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
             let open = operation.security.is_some();
             if open {
                 continue;

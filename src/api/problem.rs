@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What stands before the code in the `type` of a problem: a path relative to the server, one anchor per code.
-pub const TYPE_PREFIX: &str = "/docs/problems#";
+pub const TYPE_PREFIX: &str = "/problems#";
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $status:ident, $title:literal;)+) => {
@@ -161,7 +161,7 @@ pub struct FieldError {
 pub struct ProblemBody {
     /// A URI reference that names the kind of problem.
     #[serde(rename = "type")]
-    #[schema(example = "/docs/problems#queue_full")]
+    #[schema(example = "/problems#queue_full")]
     pub kind: String,
     /// A summary that is the same for every problem with this code.
     pub title: String,
@@ -347,7 +347,7 @@ mod tests {
         let problem = Problem::new(Code::QueueFull).with("queue_size", 3).with("status", 1).retry_after(7);
         let body = serde_json::to_value(problem.body(Some("r1"))).unwrap();
         let expected = serde_json::json!({
-            "type": "/docs/problems#queue_full", "title": "The queue is full", "status": 429, "code": "queue_full",
+            "type": "/problems#queue_full", "title": "The queue is full", "status": 429, "code": "queue_full",
             "request_id": "r1", "queue_size": 3, "retry_after": 7,
         });
         assert_eq!(body, expected);

@@ -64,6 +64,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Show every setting: its value, and where the value comes from
     Settings(Box<settings::Args>),
+    /// Print the OpenAPI document of the service
+    Openapi,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -78,6 +80,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Completions { shell } = cli.command {
         clap_complete::generate(shell, &mut Cli::command(), "ade", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    if let Command::Openapi = cli.command {
+        print!("{}", crate::api::openapi::published());
         return ExitCode::SUCCESS;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -102,7 +108,7 @@ pub fn main() -> ExitCode {
                 settings::main(*args, matches, output)
             }
             Command::Doctor => doctor::main(&settings, output).await,
-            Command::Completions { .. } => ExitCode::SUCCESS,
+            Command::Completions { .. } | Command::Openapi => ExitCode::SUCCESS,
         }
     })
 }

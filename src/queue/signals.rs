@@ -100,7 +100,10 @@ impl Signals {
 
     fn changed_here(&self, job: &JobId) {
         if let Some(sender) = self.lock().get(job) {
-            sender.send_modify(|news| news.changes += 1);
+            sender.send_modify(|news| {
+                news.changes += 1;
+                news.progress = None;
+            });
         }
     }
 

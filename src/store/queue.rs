@@ -163,7 +163,7 @@ pub enum Cancelled {
     /// There is no such job.
     NotFound,
     /// It is cancelled, or will be.
-    Accepted(JobRow),
+    Accepted(Box<JobRow>),
     /// Its outcome is being stored.
     Finishing,
     /// It has ended otherwise.
@@ -462,12 +462,12 @@ impl Store {
                 tx.execute("UPDATE jobs SET state = 'cancelling', revision = revision + 1 WHERE id = $1", args![id])
                     .await?;
             }
-            JobState::Cancelling | JobState::Cancelled => return Ok(Cancelled::Accepted(job)),
+            JobState::Cancelling | JobState::Cancelled => return Ok(Cancelled::Accepted(Box::new(job))),
             JobState::Succeeded | JobState::Failed => return Ok(Cancelled::Finished(job.state)),
         }
         let row = tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![id]).await?;
         tx.commit().await?;
-        row.map_or(Ok(Cancelled::NotFound), |row| Ok(Cancelled::Accepted(jobs::read(&row)?)))
+        row.map_or(Ok(Cancelled::NotFound), |row| Ok(Cancelled::Accepted(Box::new(jobs::read(&row)?))))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::jobs::job;
 use crate::api::app::{App, Caller};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::api::{Path, Query};
 use crate::blob::{BlobError, JobFile, Key};
 use crate::ids::JobId;
@@ -65,10 +65,13 @@ struct EventsQuery {
         EventsQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "`seq` of the last event that was seen"),
     ),
-    responses((status = 200, description = "The events", content(
-        (String = "application/x-ndjson"),
-        (String = "text/event-stream"),
-    )))
+    responses(
+        (status = 200, description = "The events", content(
+            (String = "application/x-ndjson"),
+            (String = "text/event-stream"),
+        )),
+        (status = 406, description = "Accept allows neither form", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn events(
     State(app): State<App>,

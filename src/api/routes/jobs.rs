@@ -732,7 +732,7 @@ async fn cancel(
             app.signals.changed(&id);
             let etag = etag(&row);
             let version = app.version(&workspace.id, &row.version_id).await?;
-            let record = JobRecord::of(row, &version, None);
+            let record = JobRecord::of(*row, &version, None);
             Ok((StatusCode::ACCEPTED, [(ETAG, etag.header())], Json(record)).into_response())
         }
     }
@@ -745,7 +745,13 @@ async fn cancel(
         ("workspace" = String, Path, description = "Id or slug of the workspace"),
         ("job_id" = JobId, Path, description = "The job"),
     ),
-    responses((status = 200, description = "artifact.json", body = Object, content_type = "application/json"))
+    responses(
+        (status = 200, description = "artifact.json", body = Object, content_type = "application/json"),
+        (status = 206, description = "A part of it", content_type = "application/json"),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 409, description = "The job has not ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn artifact(
     State(app): State<App>,
@@ -769,6 +775,7 @@ async fn artifact(
         (status = 200, description = "normalized.xlsx", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         (status = 206, description = "A part of it", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         (status = 304, description = "It is what If-None-Match names"),
+        (status = 409, description = "The job has not ended", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -789,7 +796,13 @@ async fn output(
         ("workspace" = String, Path, description = "Id or slug of the workspace"),
         ("job_id" = JobId, Path, description = "The job"),
     ),
-    responses((status = 200, description = "run-request.json", body = Object, content_type = "application/json"))
+    responses(
+        (status = 200, description = "run-request.json", body = Object, content_type = "application/json"),
+        (status = 206, description = "A part of it", content_type = "application/json"),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 409, description = "The job has not ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn run_request(
     State(app): State<App>,
@@ -854,6 +867,7 @@ async fn outputs(
         (status = 200, description = "The file", content_type = "application/octet-stream"),
         (status = 206, description = "A part of it", content_type = "application/octet-stream"),
         (status = 304, description = "It is what If-None-Match names"),
+        (status = 409, description = "The job has not ended", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
