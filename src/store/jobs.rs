@@ -1,7 +1,7 @@
 //! Jobs as they are read; what changes them is in `queue`.
 
 use super::Store;
-use super::db::{Arg, Result, Row, args, now_ms};
+use super::db::{Arg, Result, Row, Tx, args, now_ms};
 use crate::ids::{ConfigId, DocumentId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
 use crate::queue::{JobState, Phase};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,15 @@ pub struct JobRow {
     pub events_stored: bool,
     pub error: Option<Value>,
     pub result: Option<Value>,
+}
+
+impl Tx {
+    /// A job, locked until the end of the transaction: neither its execution nor its node changes it meanwhile.
+    pub(super) async fn lock_job(&mut self, id: &JobId) -> Result<Option<Row>> {
+        let sql =
+            self.pick("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR NO KEY UPDATE");
+        self.fetch_one(sql, args![id]).await
+    }
 }
 
 pub(super) fn read(row: &Row) -> Result<JobRow> {
@@ -194,7 +203,11 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delete_job(&self, id: &JobId) -> Result<()> {
-        self.db.execute("DELETE FROM jobs WHERE id = $1 AND completed_at IS NOT NULL", args![id]).await.map(drop)
+        let mut tx = self.db.begin().await?;
+        // A submission that finds it as its twin must still find it when it answers.
+        tx.lock().await?;
+        tx.execute("DELETE FROM jobs WHERE id = $1 AND completed_at IS NOT NULL", args![id]).await?;
+        tx.commit().await
     }
 
     /// Jobs by state, over all workspaces: waiting and running ones from counters.

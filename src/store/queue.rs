@@ -275,13 +275,13 @@ impl Store {
     pub async fn heartbeat(&self, node: &NodeId, lease_ms: i64) -> Result<Vec<Held>> {
         let mut tx = self.db.begin().await?;
         let now = tx.now().await?;
-        let rows = tx
-            .fetch(
-                "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
-                 AND state IN ('running', 'cancelling') RETURNING id, execution, state",
-                args![node, now, now + lease_ms],
-            )
-            .await?;
+        let sql = tx.pick(
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') RETURNING id, execution, state",
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE id IN (SELECT id FROM jobs WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') ORDER BY id FOR NO KEY UPDATE) RETURNING id, execution, state",
+        );
+        let rows = tx.fetch(sql, args![node, now, now + lease_ms]).await?;
         tx.commit().await?;
         rows.iter()
             .map(|row| {
@@ -356,15 +356,12 @@ impl Store {
     ) -> Result<Option<JobState>> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let row = tx
-            .fetch_one(
-                "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
-                args![job, execution],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let losses = row.int("losses")?;
-        let state = end_execution(&mut tx, &locked, &jobs::read(&row)?, losses, why, defaults).await?;
+        let Some(row) = tx.lock_job(job).await? else { return Ok(None) };
+        let (losses, job) = (row.int("losses")?, jobs::read(&row)?);
+        if job.execution != execution || !matches!(job.state, JobState::Running | JobState::Cancelling) {
+            return Ok(None);
+        }
+        let state = end_execution(&mut tx, &locked, &job, losses, why, defaults).await?;
         tx.commit().await?;
         Ok(Some(state))
     }
@@ -376,7 +373,10 @@ impl Store {
     pub async fn sweep_leases(&self, limit: i64, defaults: &Defaults) -> Result<Swept> {
         const EXPIRED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND lease_expires_at < $1 \
             ORDER BY lease_expires_at LIMIT $2";
-        self.sweep(EXPIRED, None, limit, defaults).await
+        // A row that somebody is writing shows a sign of life, or is the next sweep's.
+        const UNLOCKED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND lease_expires_at < $1 \
+            ORDER BY lease_expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED";
+        self.sweep(EXPIRED, UNLOCKED, None, limit, defaults).await
     }
 
     /// Re-queues what an earlier process of this node had: it cannot come back for it.
@@ -386,12 +386,22 @@ impl Store {
     pub async fn recover(&self, node: &NodeId, limit: i64, defaults: &Defaults) -> Result<Swept> {
         const OWN: &str =
             "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND node_id = $1 ORDER BY id LIMIT $2";
-        self.sweep(OWN, Some(node.into()), limit, defaults).await
+        const LOCKED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND node_id = $1 \
+            ORDER BY id LIMIT $2 FOR NO KEY UPDATE";
+        self.sweep(OWN, LOCKED, Some(node.into()), limit, defaults).await
     }
 
-    async fn sweep(&self, sql: &'static str, first: Option<Arg>, limit: i64, defaults: &Defaults) -> Result<Swept> {
+    async fn sweep(
+        &self,
+        sqlite: &'static str,
+        postgres: &'static str,
+        first: Option<Arg>,
+        limit: i64,
+        defaults: &Defaults,
+    ) -> Result<Swept> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
+        let sql = tx.pick(sqlite, postgres);
         let rows = tx.fetch(sql, vec![first.unwrap_or_else(|| locked.now.into()), limit.into()]).await?;
         let mut swept = Swept::default();
         for row in rows {
@@ -442,10 +452,11 @@ impl Store {
     pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId) -> Result<Cancelled> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let found =
-            tx.fetch_one("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2", args![id, workspace]).await?;
-        let Some(row) = found else { return Ok(Cancelled::NotFound) };
+        let Some(row) = tx.lock_job(id).await? else { return Ok(Cancelled::NotFound) };
         let job = jobs::read(&row)?;
+        if job.workspace_id != *workspace {
+            return Ok(Cancelled::NotFound);
+        }
         match job.state {
             JobState::Queued => {
                 let failure = Failure::new(
