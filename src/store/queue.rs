@@ -235,9 +235,10 @@ impl Store {
             let Some(row) = row else { break };
             let job = jobs::read(&row)?;
             tx.execute(
-                "UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1, share = share + $2 \
+                "UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1, share = $2 \
                  WHERE id = $1",
-                args![&job.workspace_id, SHARE / next.weight.max(1)],
+                // One that stood at a bound or was paused is behind the clock; it goes first once, and saves nothing up.
+                args![&job.workspace_id, next.share.max(clock) + SHARE / next.weight.max(1)],
             )
             .await?;
             tx.execute(
