@@ -7,6 +7,7 @@ use crate::queue::{JobState, Phase};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
+use std::collections::HashSet;
 use utoipa::ToSchema;
 
 /// Queue positions are counted up to this; further back is shown as this.
@@ -61,8 +62,7 @@ pub struct JobRow {
 impl Tx {
     /// A job, locked until the end of the transaction: neither its execution nor its node changes it meanwhile.
     pub(super) async fn lock_job(&mut self, id: &JobId) -> Result<Option<Row>> {
-        let sql =
-            self.pick("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR NO KEY UPDATE");
+        let sql = self.pick("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR NO KEY UPDATE");
         self.fetch_one(sql, args![id]).await
     }
 }
@@ -179,10 +179,12 @@ impl Store {
     }
 
     /// Finished jobs that retention may delete: finished before `before` ms, or beyond the newest `keep` of their workspace.
+    /// Each once, at most `limit`.
     ///
     /// # Errors
     /// The database's.
     pub async fn jobs_past_retention(&self, before: Option<i64>, keep: Option<i64>, limit: i64) -> Result<Vec<JobRow>> {
+        let wanted = usize::try_from(limit).unwrap_or_default();
         let mut past = Vec::new();
         if let Some(before) = before {
             let sql =
@@ -195,7 +197,10 @@ impl Store {
                  ORDER BY j.completed_at LIMIT $2";
             past.extend(self.db.fetch(sql, args![keep, limit]).await?);
         }
-        past.iter().map(read).collect()
+        let mut past = past.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let mut named = HashSet::new();
+        past.retain(|job| named.len() < wanted && named.insert(job.id.clone()));
+        Ok(past)
     }
 
     /// Deletes a finished job's record, after its files.

@@ -43,7 +43,10 @@ impl Store {
     /// # Errors
     /// `TooNew` when a newer program has used it, `BadUrl`, or what the database says.
     pub async fn open(url: &str) -> Result<Self> {
-        Ok(Self { db: Database::open(url).await? })
+        let store = Self { db: Database::open(url).await? };
+        // The row that everything locks is there from here on.
+        store.instance().await?;
+        Ok(store)
     }
 
     /// Whether more than one process may use this database.

@@ -158,6 +158,10 @@ pub enum Requeue {
 
 /// What came of a cancel.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per request of a person, and it is nearly always the large one"
+)]
 pub enum Cancelled {
     /// There is no such job.
     NotFound,
@@ -319,8 +323,11 @@ impl Store {
     /// Stores the end of a job with its last events. False when the execution was fenced off, and nothing was stored.
     ///
     /// # Errors
-    /// The database's; then nothing was stored.
+    /// The database's, or `Internal` when the state is no end; then nothing was stored.
     pub async fn finish(&self, job: &JobId, execution: u32, end: &End) -> Result<bool> {
+        if !end.state.is_final() {
+            return Err(super::StoreError::Internal(format!("a job cannot end as {}", end.state)));
+        }
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
         let row = tx
@@ -436,7 +443,7 @@ impl Store {
             let failure = Failure::new(
                 FailureKind::QueueTimeout,
                 format!(
-                    "the job waited {waited} s in the queue, longer than its deadline; retry it when the queue is shorter, or submit it with a longer queue_timeout_seconds"
+                    "the job was accepted {waited} s ago and has waited longer than it may; retry it when the queue is shorter, or submit it with a longer queue_timeout_seconds"
                 ),
             );
             end_waiting(&mut tx, &locked, &job, JobState::Failed, &failure).await?;
@@ -966,9 +973,10 @@ async fn end_execution(
         None => {
             log.add("requeue", Level::Warning, Some(JobState::Queued), json!({"reason": reason}));
             tx.execute(
+                // What the execution took was no waiting.
                 "UPDATE jobs SET state = 'queued', phase = NULL, node_id = NULL, lease_expires_at = NULL, next_seq = $2, \
-                 losses = $3, revision = revision + 1 WHERE id = $1",
-                args![&job.id, log.next_seq(), losses],
+                 losses = $3, queue_deadline = queue_deadline + ($4 - started_at), revision = revision + 1 WHERE id = $1",
+                args![&job.id, log.next_seq(), losses, locked.now],
             )
             .await?;
             count(tx, &job.workspace_id, &job.config_id, 1, -1).await?;
