@@ -167,7 +167,8 @@ CREATE TABLE idempotency_keys (
     fingerprint TEXT NOT NULL,
     job_id TEXT NOT NULL,
     expires_at BIGINT NOT NULL,
-    PRIMARY KEY (workspace_id, idempotency_key)
+    -- Submissions look keys up by the batch, across workspaces.
+    PRIMARY KEY (idempotency_key, workspace_id)
 );
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
 

@@ -167,6 +167,7 @@ CREATE TABLE idempotency_keys (
     fingerprint TEXT NOT NULL,
     job_id TEXT NOT NULL,
     expires_at INTEGER NOT NULL,
-    PRIMARY KEY (workspace_id, idempotency_key)
+    -- Submissions look keys up by the batch, across workspaces.
+    PRIMARY KEY (idempotency_key, workspace_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);

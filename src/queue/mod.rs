@@ -3,8 +3,8 @@
 //! - **Admission.** A job is accepted while fewer jobs wait than the instance and its workspace allow. Exactly: counters
 //!   are checked and raised in the transaction that stores the job.
 //! - **Fair share.** Every claim charges its workspace `SHARE / weight`; the waiting workspace that was charged least is
-//!   next. One that comes back after a pause starts at the clock of the others, so idling earns no credit (start-time
-//!   fair queueing, Goyal, Vin, Cheng, 1996).
+//!   next. One that comes back, after it had nothing to run or was not allowed to, starts at the clock of the others, so
+//!   neither earns credit (start-time fair queueing, Goyal, Vin, Cheng, 1996).
 //! - **Priority** orders the jobs of one workspace, and does not starve: a step is worth [`PRIORITY_STEP_MS`] of waiting.
 //! - **Lanes.** A config's jobs are one lane of its workspace, with a bound of its own on how many run at once.
 //! - **Executions.** A claim starts the job's next execution, with a lease. Its number is the fencing token: a write

@@ -124,7 +124,7 @@ where
             found,
             known: migrator.iter().map(|migration| migration.version).max().unwrap_or_default(),
         },
-        MigrateError::Execute(error) => error.into(),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Internal(other.to_string()),
     })
 }

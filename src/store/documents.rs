@@ -3,6 +3,7 @@
 use super::Store;
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{DocumentId, KeyId, WorkspaceId};
+use std::collections::HashSet;
 
 /// An upload that takes longer than this is given up, ms.
 const UPLOAD_MS: i64 = 24 * 60 * 60 * 1000;
@@ -148,7 +149,7 @@ impl Store {
     }
 
     /// Documents that retention may delete: those older than `before` ms, or, with a quota, the oldest above it, and in use by
-    /// no unfinished job. At most `limit`.
+    /// no unfinished job. Each once, at most `limit`.
     ///
     /// # Errors
     /// The database's.
@@ -176,6 +177,9 @@ impl Store {
             let rows = self.db.fetch(sqlx::AssertSqlSafe(sql), args![quota, limit]).await?;
             past.extend(rows.iter().map(read).collect::<Result<Vec<_>>>()?);
         }
+        let wanted = usize::try_from(limit).unwrap_or_default();
+        let mut named = HashSet::new();
+        past.retain(|document| named.len() < wanted && named.insert(document.id.clone()));
         Ok(past)
     }
 

@@ -18,7 +18,7 @@ pub enum StoreError {
         "the database has migration {found}, this program knows up to {known}: it was used by a newer ade; run that one, or restore a backup made before the upgrade"
     )]
     TooNew {
-        /// Newest migration in the database.
+        /// A migration that the database has and this program does not.
         found: i64,
         /// Newest migration in this program.
         known: i64,

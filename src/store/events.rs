@@ -35,6 +35,9 @@ impl Store {
         batch: &[(JobId, u32, Option<Phase>, Vec<StoredEvent>)],
     ) -> Result<Vec<(JobId, u32)>> {
         let mut fenced = Vec::new();
+        let mut batch: Vec<_> = batch.iter().collect();
+        // Rows of jobs are taken by ascending id everywhere; the entries of one job stay in order.
+        batch.sort_by(|a, b| a.0.cmp(&b.0));
         let mut tx = self.db.begin().await?;
         for (job, execution, phase, events) in batch {
             let next = events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX));
@@ -96,14 +99,16 @@ impl Store {
             .collect()
     }
 
-    /// Drops a job's events here, once its log is stored as a file.
+    /// Drops a finished job's events here, once its log is stored as a file; of one that has not ended, nothing is dropped.
     ///
     /// # Errors
     /// The database's.
     pub async fn events_are_stored(&self, job: &JobId) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        tx.execute("UPDATE jobs SET events_stored = 1 WHERE id = $1 AND completed_at IS NOT NULL", args![job]).await?;
-        tx.execute("DELETE FROM job_events WHERE job_id = $1", args![job]).await?;
+        let sql = "UPDATE jobs SET events_stored = 1 WHERE id = $1 AND completed_at IS NOT NULL";
+        if tx.execute(sql, args![job]).await? > 0 {
+            tx.execute("DELETE FROM job_events WHERE job_id = $1", args![job]).await?;
+        }
         tx.commit().await
     }
 

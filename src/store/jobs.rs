@@ -1,12 +1,13 @@
 //! Jobs as they are read; what changes them is in `queue`.
 
 use super::Store;
-use super::db::{Arg, Result, Row, args, now_ms};
+use super::db::{Arg, Result, Row, Tx, args, now_ms};
 use crate::ids::{ConfigId, DocumentId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
 use crate::queue::{JobState, Phase};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
+use std::collections::HashSet;
 use utoipa::ToSchema;
 
 /// Queue positions are counted up to this; further back is shown as this.
@@ -56,6 +57,14 @@ pub struct JobRow {
     pub events_stored: bool,
     pub error: Option<Value>,
     pub result: Option<Value>,
+}
+
+impl Tx {
+    /// A job, locked until the end of the transaction: neither its execution nor its node changes it meanwhile.
+    pub(super) async fn lock_job(&mut self, id: &JobId) -> Result<Option<Row>> {
+        let sql = self.pick("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR NO KEY UPDATE");
+        self.fetch_one(sql, args![id]).await
+    }
 }
 
 pub(super) fn read(row: &Row) -> Result<JobRow> {
@@ -183,10 +192,12 @@ impl Store {
     }
 
     /// Finished jobs that retention may delete: finished before `before` ms, or beyond the newest `keep` of their workspace.
+    /// Each once, at most `limit`.
     ///
     /// # Errors
     /// The database's.
     pub async fn jobs_past_retention(&self, before: Option<i64>, keep: Option<i64>, limit: i64) -> Result<Vec<JobRow>> {
+        let wanted = usize::try_from(limit).unwrap_or_default();
         let mut past = Vec::new();
         if let Some(before) = before {
             let sql =
@@ -199,7 +210,10 @@ impl Store {
                  ORDER BY j.completed_at LIMIT $2";
             past.extend(self.db.fetch(sql, args![keep, limit]).await?);
         }
-        past.iter().map(read).collect()
+        let mut past = past.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let mut named = HashSet::new();
+        past.retain(|job| named.len() < wanted && named.insert(job.id.clone()));
+        Ok(past)
     }
 
     /// Jobs that ended before `before` ms and whose event log is still stored.
@@ -216,7 +230,11 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delete_job(&self, id: &JobId) -> Result<()> {
-        self.db.execute("DELETE FROM jobs WHERE id = $1 AND completed_at IS NOT NULL", args![id]).await.map(drop)
+        let mut tx = self.db.begin().await?;
+        // A submission that finds it as its twin must still find it when it answers.
+        tx.lock().await?;
+        tx.execute("DELETE FROM jobs WHERE id = $1 AND completed_at IS NOT NULL", args![id]).await?;
+        tx.commit().await
     }
 
     /// Jobs by state, over all workspaces: waiting and running ones from counters.

@@ -2,7 +2,8 @@
 //!
 //! All SQL of the program is in this folder, one file per concern; nothing above it knows which database there is. Whoever
 //! changes the queue ([`queue`]) first locks the one row of `instance`, so that admission, fair claims and counters are exact
-//! whatever else runs, in this process or another.
+//! whatever else runs, in this process or another. The rows of jobs come after it, and where a transaction takes several, by
+//! ascending id: what an execution writes (events, seals, heartbeats) does without the first lock, so both meet at the rows.
 
 mod configs;
 mod db;
@@ -44,7 +45,10 @@ impl Store {
     /// # Errors
     /// `TooNew` when a newer program has used it, `BadUrl`, or what the database says.
     pub async fn open(url: &str) -> Result<Self> {
-        Ok(Self { db: Database::open(url).await? })
+        let store = Self { db: Database::open(url).await? };
+        // The row that everything locks is there from here on.
+        store.instance().await?;
+        Ok(store)
     }
 
     /// Whether more than one process may use this database.

@@ -159,6 +159,10 @@ pub enum Requeue {
 
 /// What came of a cancel.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per request of a person, and it is nearly always the large one"
+)]
 pub enum Cancelled {
     /// There is no such job.
     NotFound,
@@ -197,8 +201,8 @@ impl Store {
         let mut answers = Vec::with_capacity(batch.len());
         for verdict in verdicts {
             answers.push(match verdict {
-                Verdict::New(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: false }),
-                Verdict::Twin(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: true }),
+                Verdict::New(index) => Ok(Admitted { job: admission.new[index].clone(), replayed: false }),
+                Verdict::Twin(index) => Ok(Admitted { job: admission.new[index].clone(), replayed: true }),
                 Verdict::Known(id) => match tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![&id]).await? {
                     Some(row) => Ok(Admitted { job: jobs::read(&row)?, replayed: true }),
                     None => return Err(super::StoreError::Internal(format!("{id} is gone"))),
@@ -236,9 +240,10 @@ impl Store {
             let Some(row) = row else { break };
             let job = jobs::read(&row)?;
             tx.execute(
-                "UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1, share = share + $2 \
+                "UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1, share = $2 \
                  WHERE id = $1",
-                args![&job.workspace_id, SHARE / next.weight.max(1)],
+                // One that stood at a bound or was paused is behind the clock; it goes first once, and saves nothing up.
+                args![&job.workspace_id, next.share.max(clock) + SHARE / next.weight.max(1)],
             )
             .await?;
             tx.execute(
@@ -275,13 +280,13 @@ impl Store {
     pub async fn heartbeat(&self, node: &NodeId, lease_ms: i64) -> Result<Vec<Held>> {
         let mut tx = self.db.begin().await?;
         let now = tx.now().await?;
-        let rows = tx
-            .fetch(
-                "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
-                 AND state IN ('running', 'cancelling') RETURNING id, execution, state",
-                args![node, now, now + lease_ms],
-            )
-            .await?;
+        let sql = tx.pick(
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') RETURNING id, execution, state",
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE id IN (SELECT id FROM jobs WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') ORDER BY id FOR NO KEY UPDATE) RETURNING id, execution, state",
+        );
+        let rows = tx.fetch(sql, args![node, now, now + lease_ms]).await?;
         tx.commit().await?;
         rows.iter()
             .map(|row| {
@@ -318,8 +323,11 @@ impl Store {
     /// Stores the end of a job with its last events. False when the execution was fenced off, and nothing was stored.
     ///
     /// # Errors
-    /// The database's; then nothing was stored.
+    /// The database's, or `Internal` when the state is no end; then nothing was stored.
     pub async fn finish(&self, job: &JobId, execution: u32, end: &End) -> Result<bool> {
+        if !end.state.is_final() {
+            return Err(super::StoreError::Internal(format!("a job cannot end as {}", end.state)));
+        }
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
         let row = tx
@@ -356,15 +364,12 @@ impl Store {
     ) -> Result<Option<JobState>> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let row = tx
-            .fetch_one(
-                "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
-                args![job, execution],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let losses = row.int("losses")?;
-        let state = end_execution(&mut tx, &locked, &jobs::read(&row)?, losses, why, defaults).await?;
+        let Some(row) = tx.lock_job(job).await? else { return Ok(None) };
+        let (losses, job) = (row.int("losses")?, jobs::read(&row)?);
+        if job.execution != execution || !matches!(job.state, JobState::Running | JobState::Cancelling) {
+            return Ok(None);
+        }
+        let state = end_execution(&mut tx, &locked, &job, losses, why, defaults).await?;
         tx.commit().await?;
         Ok(Some(state))
     }
@@ -380,7 +385,10 @@ impl Store {
         if self.db.fetch(EXPIRED, args![super::now_ms(), 1]).await?.is_empty() {
             return Ok(Swept::default());
         }
-        self.sweep(EXPIRED, None, limit, defaults).await
+        // A row that somebody is writing shows a sign of life, or is the next sweep's.
+        const UNLOCKED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND lease_expires_at < $1 \
+            ORDER BY lease_expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED";
+        self.sweep(EXPIRED, UNLOCKED, None, limit, defaults).await
     }
 
     /// Re-queues what an earlier process of this node had: it cannot come back for it.
@@ -390,12 +398,22 @@ impl Store {
     pub async fn recover(&self, node: &NodeId, limit: i64, defaults: &Defaults) -> Result<Swept> {
         const OWN: &str =
             "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND node_id = $1 ORDER BY id LIMIT $2";
-        self.sweep(OWN, Some(node.into()), limit, defaults).await
+        const LOCKED: &str = "SELECT * FROM jobs WHERE state IN ('running', 'cancelling') AND node_id = $1 \
+            ORDER BY id LIMIT $2 FOR NO KEY UPDATE";
+        self.sweep(OWN, LOCKED, Some(node.into()), limit, defaults).await
     }
 
-    async fn sweep(&self, sql: &'static str, first: Option<Arg>, limit: i64, defaults: &Defaults) -> Result<Swept> {
+    async fn sweep(
+        &self,
+        sqlite: &'static str,
+        postgres: &'static str,
+        first: Option<Arg>,
+        limit: i64,
+        defaults: &Defaults,
+    ) -> Result<Swept> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
+        let sql = tx.pick(sqlite, postgres);
         let rows = tx.fetch(sql, vec![first.unwrap_or_else(|| locked.now.into()), limit.into()]).await?;
         let mut swept = Swept::default();
         for row in rows {
@@ -428,7 +446,7 @@ impl Store {
             let failure = Failure::new(
                 FailureKind::QueueTimeout,
                 format!(
-                    "the job waited {waited} s in the queue, longer than its deadline; retry it when the queue is shorter, or submit it with a longer queue_timeout_seconds"
+                    "the job was accepted {waited} s ago and has waited longer than it may; retry it when the queue is shorter, or submit it with a longer queue_timeout_seconds"
                 ),
             );
             end_waiting(&mut tx, &locked, &job, JobState::Failed, &failure).await?;
@@ -445,10 +463,11 @@ impl Store {
     pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId) -> Result<Cancelled> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let found =
-            tx.fetch_one("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2", args![id, workspace]).await?;
-        let Some(row) = found else { return Ok(Cancelled::NotFound) };
+        let Some(row) = tx.lock_job(id).await? else { return Ok(Cancelled::NotFound) };
         let job = jobs::read(&row)?;
+        if job.workspace_id != *workspace {
+            return Ok(Cancelled::NotFound);
+        }
         match job.state {
             JobState::Queued => {
                 let failure = Failure::new(
@@ -507,7 +526,16 @@ struct Admission {
     present: BTreeSet<String>,
     twins: HashMap<(VersionId, String), JobId>,
     remembered: HashMap<(WorkspaceId, String), (String, JobId)>,
-    new: Vec<(JobRow, Option<(String, String)>)>,
+    new: Vec<JobRow>,
+    keys: Vec<NewAnswer>,
+}
+
+/// An idempotency key that is to be remembered.
+struct NewAnswer {
+    workspace: WorkspaceId,
+    key: String,
+    fingerprint: String,
+    job: JobId,
 }
 
 impl Admission {
@@ -542,7 +570,9 @@ impl Admission {
         }
         let keys: BTreeSet<&str> =
             batch.iter().filter_map(|s| s.idempotency.as_ref().map(|(key, _)| key.as_str())).collect();
-        let sql = "SELECT workspace_id, idempotency_key, fingerprint, job_id, expires_at FROM idempotency_keys WHERE idempotency_key IN";
+        // A key whose job was deleted has no answer any more: it is free again.
+        let sql = "SELECT k.workspace_id AS workspace_id, idempotency_key, fingerprint, job_id, expires_at \
+            FROM idempotency_keys k JOIN jobs j ON j.id = k.job_id WHERE idempotency_key IN";
         let mut remembered = HashMap::new();
         for row in fetch_in(tx, sql, "", &keys).await? {
             if row.int("expires_at")? > locked.now {
@@ -566,16 +596,18 @@ impl Admission {
             twins,
             remembered,
             new: Vec::new(),
+            keys: Vec::new(),
         })
     }
 
     fn judge(&mut self, submission: &Submission) -> Verdict {
-        let remembered_key =
-            submission.idempotency.as_ref().map(|(key, _)| (submission.workspace_id.clone(), key.clone()));
-        if let Some((fingerprint, job)) = remembered_key.as_ref().and_then(|key| self.remembered.get(key)) {
-            return match &submission.idempotency {
-                Some((_, asked)) if asked != fingerprint => Verdict::Refused(Refused::OtherRequest),
-                _ => self.known(job.clone()),
+        if let Some((key, asked)) = &submission.idempotency
+            && let Some((fingerprint, job)) = self.remembered.get(&(submission.workspace_id.clone(), key.clone()))
+        {
+            return if asked == fingerprint {
+                self.known(job.clone())
+            } else {
+                Verdict::Refused(Refused::OtherRequest)
             };
         }
         if let Err(refused) = &self.open {
@@ -583,9 +615,10 @@ impl Admission {
         }
         let twin = (submission.version_id.clone(), submission.input_hash.clone());
         if submission.retry_of.is_none()
-            && let Some(job) = self.twins.get(&twin)
+            && let Some(job) = self.twins.get(&twin).cloned()
         {
-            return self.known(job.clone());
+            self.remember(submission, &job);
+            return self.known(job);
         }
         if let Some(gone) =
             submission.documents.iter().find(|document| !self.present.contains(document.document_id.as_str()))
@@ -605,16 +638,22 @@ impl Admission {
         self.queued += 1;
         line.queued += 1;
         let job = new_job(submission, self.now);
-        if let (Some(key), Some((_, fingerprint))) = (remembered_key, &submission.idempotency) {
-            self.remembered.insert(key, (fingerprint.clone(), job.id.clone()));
-        }
+        self.remember(submission, &job.id);
         self.twins.insert(twin, job.id.clone());
-        self.new.push((job, submission.idempotency.clone()));
+        self.new.push(job);
         Verdict::New(self.new.len() - 1)
     }
 
+    /// The answer to a key is its answer from here on, whether the job is new or was there.
+    fn remember(&mut self, submission: &Submission, job: &JobId) {
+        let Some((key, fingerprint)) = submission.idempotency.clone() else { return };
+        let workspace = submission.workspace_id.clone();
+        self.remembered.insert((workspace.clone(), key.clone()), (fingerprint.clone(), job.clone()));
+        self.keys.push(NewAnswer { workspace, key, fingerprint, job: job.clone() });
+    }
+
     fn known(&self, id: JobId) -> Verdict {
-        match self.new.iter().position(|(job, _)| job.id == id) {
+        match self.new.iter().position(|job| job.id == id) {
             Some(index) => Verdict::Twin(index),
             None => Verdict::Known(id),
         }
@@ -625,13 +664,29 @@ impl Admission {
     }
 
     async fn store(&self, tx: &mut Tx) -> Result<()> {
-        if self.new.is_empty() {
-            return Ok(());
+        if !self.new.is_empty() {
+            self.store_jobs(tx).await?;
         }
+        let expires_at = self.now + IDEMPOTENCY_MS;
+        let keys = self
+            .keys
+            .iter()
+            .map(|new| args![&new.workspace, new.key.as_str(), new.fingerprint.as_str(), &new.job, expires_at])
+            .collect();
+        tx.insert(
+            "INSERT INTO idempotency_keys (workspace_id, idempotency_key, fingerprint, job_id, expires_at) VALUES",
+            "ON CONFLICT (idempotency_key, workspace_id) DO UPDATE SET fingerprint = excluded.fingerprint, \
+             job_id = excluded.job_id, expires_at = excluded.expires_at",
+            keys,
+        )
+        .await
+    }
+
+    async fn store_jobs(&self, tx: &mut Tx) -> Result<()> {
         let jobs = self
             .new
             .iter()
-            .map(|(job, _)| {
+            .map(|job| {
                 args![
                     &job.id,
                     &job.workspace_id,
@@ -663,38 +718,23 @@ impl Admission {
         let documents: BTreeSet<(&str, &str)> = self
             .new
             .iter()
-            .flat_map(|(job, _)| job.documents.iter().map(|document| (document.document_id.as_str(), job.id.as_str())))
+            .flat_map(|job| job.documents.iter().map(|document| (document.document_id.as_str(), job.id.as_str())))
             .collect();
         let documents = documents.into_iter().map(|(document, job)| args![document, job]).collect();
         tx.insert("INSERT INTO job_documents (document_id, job_id) VALUES", "", documents).await?;
         let events = self
             .new
             .iter()
-            .flat_map(|(job, _)| {
+            .flat_map(|job| {
                 first_events(job)
                     .into_iter()
                     .map(|event| args![&job.id, i64::try_from(event.seq).unwrap_or_default(), event.line])
             })
             .collect();
         tx.insert("INSERT INTO job_events (job_id, seq, line) VALUES", "", events).await?;
-        let keys = self
-            .new
-            .iter()
-            .filter_map(|(job, idempotency)| {
-                let (key, fingerprint) = idempotency.as_ref()?;
-                Some(args![&job.workspace_id, key.as_str(), fingerprint.as_str(), &job.id, self.now + IDEMPOTENCY_MS,])
-            })
-            .collect();
-        tx.insert(
-            "INSERT INTO idempotency_keys (workspace_id, idempotency_key, fingerprint, job_id, expires_at) VALUES",
-            "ON CONFLICT (workspace_id, idempotency_key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-             job_id = excluded.job_id, expires_at = excluded.expires_at",
-            keys,
-        )
-        .await?;
         let mut by_workspace: BTreeMap<&WorkspaceId, i64> = BTreeMap::new();
         let mut by_config: BTreeMap<&ConfigId, i64> = BTreeMap::new();
-        for (job, _) in &self.new {
+        for job in &self.new {
             *by_workspace.entry(&job.workspace_id).or_default() += 1;
             *by_config.entry(&job.config_id).or_default() += 1;
         }
@@ -936,9 +976,10 @@ async fn end_execution(
         None => {
             log.add("requeue", Level::Warning, Some(JobState::Queued), json!({"reason": reason}));
             tx.execute(
+                // What the execution took was no waiting.
                 "UPDATE jobs SET state = 'queued', phase = NULL, node_id = NULL, lease_expires_at = NULL, next_seq = $2, \
-                 losses = $3, revision = revision + 1 WHERE id = $1",
-                args![&job.id, log.next_seq(), losses],
+                 losses = $3, queue_deadline = queue_deadline + ($4 - started_at), revision = revision + 1 WHERE id = $1",
+                args![&job.id, log.next_seq(), losses, locked.now],
             )
             .await?;
             count(tx, &job.workspace_id, &job.config_id, 1, -1).await?;

@@ -112,7 +112,8 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// The workspaces with the most waiting jobs, and how long the oldest of each has waited, ms; for metrics.
+    /// The workspaces with the most waiting jobs, and for how long the next jobs of each one's lanes have waited at most, ms;
+    /// for metrics.
     ///
     /// # Errors
     /// The database's.
@@ -120,14 +121,16 @@ impl Store {
         let rows = self
             .db
             .fetch(
-                "SELECT w.*, (SELECT min(j.queue_rank) FROM configs c JOIN jobs j ON j.config_id = c.id AND j.state = 'queued' \
-                 WHERE c.workspace_id = w.id AND c.queued > 0) AS oldest \
+                "SELECT w.*, (SELECT min((SELECT j.queued_at FROM jobs j WHERE j.config_id = c.id AND j.state = 'queued' \
+                 ORDER BY j.queue_rank, j.id LIMIT 1)) FROM configs c WHERE c.workspace_id = w.id AND c.queued > 0) AS oldest \
                  FROM workspaces w WHERE w.queued > 0 ORDER BY w.queued DESC LIMIT $1",
                 args![limit],
             )
             .await?;
         let now = now_ms();
-        rows.iter().map(|row| Ok((read(row)?, row.opt_int("oldest")?.map_or(0, |rank| (now - rank).max(0))))).collect()
+        rows.iter()
+            .map(|row| Ok((read(row)?, row.opt_int("oldest")?.map_or(0, |since| (now - since).max(0)))))
+            .collect()
     }
 
     /// Changes a workspace; `None` when there is none.

@@ -1,0 +1,351 @@
+//! The benchmarks of the queue, as ratios from one run: `tests/postgres run --durable cargo bench --bench queue [-- --smoke]`
+//!
+//! Submissions from 64 tasks through [`Admissions`], claims from a queue of a million jobs against claims from one that is next
+//! to empty, and the error of the fair share. On SQLite in a folder of `target/`, and on PostgreSQL when
+//! `ADE_TEST_DATABASE_URL` is set, where its server must have fsync on: without it the numbers would promise nothing.
+//! `--smoke` makes everything small, to see that it is not broken.
+
+use ade::ids::{DocumentId, NodeId, WorkspaceId};
+use ade::queue::Admissions;
+use ade::store::{Claimed, Defaults, Document, DocumentRef, NewVersion, Store, Submission, WorkspaceChange, now_ms};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Error>;
+
+const CLIENTS: usize = 64;
+const DEFAULTS: Defaults = Defaults {
+    max_queued: 10_000_000,
+    workspace_max_queued: 10_000_000,
+    workspace_max_running: 0,
+    max_losses: 3,
+    lease_ms: 60_000,
+};
+
+struct Size {
+    jobs: usize,
+    queued: usize,
+    workspaces: usize,
+    claims: usize,
+    shared: usize,
+}
+
+const WHOLE: Size = Size { jobs: 20_000, queued: 1_000_000, workspaces: 10_000, claims: 300, shared: 1_000 };
+const SMOKE: Size = Size { jobs: 640, queued: 2_000, workspaces: 100, claims: 20, shared: 100 };
+
+/// Beside the store: what fills the queue quickly.
+enum Side {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Side {
+    async fn sql(&mut self, sql: &str) -> Result<()> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(on) => sqlx::raw_sql(sql).execute(on).await.map(drop)?,
+            Self::Postgres(on) => sqlx::raw_sql(sql).execute(on).await.map(drop)?,
+        }
+        Ok(())
+    }
+}
+
+/// A workspace with a config and a document.
+struct Tenant {
+    workspace: WorkspaceId,
+    sample: Submission,
+}
+
+impl Tenant {
+    async fn make(store: &Store, slug: &str) -> Result<Self> {
+        let workspace = store.create_workspace(slug, slug).await?.id;
+        let document = Document {
+            id: DocumentId::generate(),
+            workspace_id: workspace.clone(),
+            filename: "orders.xlsx".into(),
+            content_type: "application/octet-stream".into(),
+            bytes: 10_000,
+            sha256: "ab".repeat(32),
+            created_by: None,
+            created_at: now_ms(),
+        };
+        store.begin_document(&document).await?;
+        store.complete_document(&document).await?;
+        let version = NewVersion {
+            package_sha256: "cd".repeat(32),
+            manifest_sha256: "ef".repeat(32),
+            manifest_version: "1.0.0".into(),
+            package_bytes: 10_000,
+        };
+        let (config, version) = store.create_config(&workspace, "orders", "Orders", "", &version, None).await?;
+        let sample = Submission {
+            workspace_id: workspace.clone(),
+            config_id: config.id,
+            version_id: version.id,
+            documents: vec![DocumentRef {
+                document_id: document.id,
+                filename: document.filename,
+                sha256: document.sha256,
+                bytes: 10_000,
+            }],
+            input_hash: String::new(),
+            priority: 0,
+            metadata: None,
+            retry_of: None,
+            idempotency: None,
+            queue_timeout_ms: None,
+            submitted_by: None,
+        };
+        Ok(Self { workspace, sample })
+    }
+
+    /// A submission with a hash, and as many clients do with a key.
+    fn submission(&self, number: usize) -> Submission {
+        Submission {
+            input_hash: format!("{number:064x}"),
+            idempotency: Some((format!("key-{number}"), "fingerprint".into())),
+            ..self.sample.clone()
+        }
+    }
+}
+
+fn line(name: &str, text: &str) {
+    println!("{name:<52} {text}");
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn quantile(times: &mut [Duration], part: usize) -> f64 {
+    times.sort_unstable();
+    times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied().map_or(0.0, ms)
+}
+
+/// `CLIENTS` tasks, each with one submission on its way at any time, over `tenants`.
+async fn submissions(store: &Store, tenants: &[Tenant], jobs: usize, spread: &str) -> Result<()> {
+    let door = Admissions::start(store.clone(), DEFAULTS, || ());
+    let started = Instant::now();
+    let mut tasks = Vec::new();
+    for client in 0..CLIENTS {
+        let tenant = &tenants[client % tenants.len()];
+        let mut batch = Vec::new();
+        for turn in 0..jobs / CLIENTS {
+            batch.push(tenant.submission(tenants.len() * 1_000_000_000 + client * 1_000_000 + turn));
+        }
+        let door = door.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut times = Vec::with_capacity(batch.len());
+            for submission in batch {
+                let asked = Instant::now();
+                if door.submit(submission).await.map_err(Error::from)?.is_err() {
+                    return Err("a submission was refused".into());
+                }
+                times.push(asked.elapsed());
+            }
+            Ok::<_, Error>(times)
+        }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await??);
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    let (half, tail) = (quantile(&mut times, 50), quantile(&mut times, 99));
+    line(
+        &format!("  {CLIENTS} clients, {spread}"),
+        &format!("{rate:.0} jobs/s, p50 {half:.1} ms, p99 {tail:.1} ms  promised ≥ 2000, < 50"),
+    );
+    Ok(())
+}
+
+async fn claims(
+    store: &Store,
+    node: &NodeId,
+    count: usize,
+    mut before: impl AsyncFnMut() -> Result<()>,
+) -> Result<(f64, f64)> {
+    let mut times = Vec::new();
+    for turn in 0..count + count / 10 {
+        before().await?;
+        let asked = Instant::now();
+        let claimed = store.claim(node, 1, &DEFAULTS).await?;
+        let took = asked.elapsed();
+        if claimed.len() != 1 {
+            return Err("nothing was claimed".into());
+        }
+        // The first ones warm up.
+        if turn >= count / 10 {
+            times.push(took);
+        }
+    }
+    Ok((quantile(&mut times, 50), quantile(&mut times, 99)))
+}
+
+/// Claims in turn from a queue with one job in it, and from the deep one.
+async fn depth(store: &Store, side: &mut Side, size: &Size) -> Result<()> {
+    let node = NodeId::generate();
+    let tenant = Tenant::make(store, "alone").await?;
+    let mut number = 0;
+    let flat = claims(store, &node, size.claims, async || {
+        number += 1;
+        let (answers, _) = store.submit(&[tenant.submission(number)], &DEFAULTS).await?;
+        if answers.iter().any(std::result::Result::is_err) {
+            return Err("a submission was refused".into());
+        }
+        Ok(())
+    })
+    .await?;
+    let filled = Instant::now();
+    fill(side, size).await?;
+    line(
+        "  filled with",
+        &format!("{} jobs of {} workspaces, {:.0} s", size.queued, size.workspaces, filled.elapsed().as_secs_f64()),
+    );
+    let deep = claims(store, &node, size.claims, async || Ok(())).await?;
+    line("  claim, 1 job in the queue", &format!("{:.2} ms, p99 {:.2}", flat.0, flat.1));
+    line("  claim, deep queue", &format!("{:.2} ms, p99 {:.2}", deep.0, deep.1));
+    line("  ratio of the medians", &format!("{:.2}  promised ≤ 2", deep.0 / flat.0));
+    Ok(())
+}
+
+/// The rows that so many submissions would have left, by SQL.
+async fn fill(side: &mut Side, size: &Size) -> Result<()> {
+    let (workspaces, each, now) = (size.workspaces, size.queued / size.workspaces, now_ms());
+    let sqlite = matches!(side, Side::Sqlite(_));
+    let numbers = |n: usize| match sqlite {
+        true => {
+            format!("(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {n}) SELECT n FROM c)")
+        }
+        false => format!("(SELECT n FROM generate_series(1, {n}) AS s(n))"),
+    };
+    let pad = |what: &str| match sqlite {
+        true => format!("printf('%026d', {what})"),
+        false => format!("lpad(CAST({what} AS TEXT), 26, '0')"),
+    };
+    let (w, j) = (pad("w.n"), pad(&format!("(w.n * {each} + j.n)")));
+    let (ws, js) = (numbers(workspaces), numbers(each));
+    side.sql(&format!(
+        "BEGIN;
+         INSERT INTO workspaces (id, slug, title, created_at, queued, share)
+           SELECT 'ws_' || {w}, 'deep-' || w.n, 'deep', {now}, {each}, (SELECT share_clock FROM instance) FROM {ws} AS w;
+         INSERT INTO configs (id, workspace_id, slug, title, description, created_at, queued)
+           SELECT 'cfg_' || {w}, 'ws_' || {w}, 'orders', 'orders', '', {now}, {each} FROM {ws} AS w;
+         INSERT INTO config_versions (id, config_id, workspace_id, number, package_sha256, manifest_sha256, manifest_version,
+           package_bytes, created_at)
+           SELECT 'cfgv_' || {w}, 'cfg_' || {w}, 'ws_' || {w}, 1, 'aa', 'bb', '1', 1, {now} FROM {ws} AS w;
+         INSERT INTO jobs (id, workspace_id, config_id, version_id, state, attempt, priority, queue_rank, input_hash, documents,
+           trace_id, queued_at, next_seq)
+           SELECT 'job_' || {j}, 'ws_' || {w}, 'cfg_' || {w}, 'cfgv_' || {w}, 'queued', 1, 0, {now} + j.n, {j}, '[]', 'trace', {now}, 1
+           FROM {ws} AS w CROSS JOIN {js} AS j;
+         UPDATE instance SET queued = queued + {};
+         COMMIT",
+        workspaces * each
+    ))
+    .await?;
+    // What autovacuum does in time, or what a new connection's checkpoint would do in the middle of the measurement.
+    match side {
+        Side::Sqlite(_) => side.sql("PRAGMA wal_checkpoint(TRUNCATE)").await,
+        Side::Postgres(_) => side.sql("ANALYZE").await,
+    }
+}
+
+/// Three workspaces with deep queues: how far their claims are from their weights.
+async fn fairness(store: &Store, size: &Size) -> Result<()> {
+    const WEIGHTS: [i64; 3] = [100, 200, 700];
+    let node = NodeId::generate();
+    let mut got: HashMap<WorkspaceId, (i64, i64)> = HashMap::new();
+    for weight in WEIGHTS {
+        let tenant = Tenant::make(store, &format!("weight-{weight}")).await?;
+        let change = WorkspaceChange { weight: Some(weight), ..WorkspaceChange::default() };
+        store.change_workspace(&tenant.workspace, change).await?;
+        let all: Vec<_> = (0..size.shared).map(|number| tenant.submission(number)).collect();
+        for batch in all.chunks(128) {
+            store.submit(batch, &DEFAULTS).await?;
+        }
+        got.insert(tenant.workspace, (weight, 0));
+    }
+    let mut left = size.shared;
+    while left > 0 {
+        let claimed: Vec<Claimed> = store.claim(&node, left.min(10), &DEFAULTS).await?;
+        left -= claimed.len();
+        for claimed in claimed {
+            if let Some(of) = got.get_mut(&claimed.job.workspace_id) {
+                of.1 += 1;
+            }
+        }
+    }
+    let all: i64 = WEIGHTS.iter().sum();
+    let worst = got.values().map(|(weight, claims)| {
+        let wanted = *weight as f64 / all as f64 * size.shared as f64;
+        (*claims as f64 - wanted).abs() / wanted * 100.0
+    });
+    let worst = worst.fold(0.0, f64::max);
+    line(&format!("  fair share, worst error over {} claims", size.shared), &format!("{worst:.1} %  promised ≤ 5"));
+    Ok(())
+}
+
+async fn measure(url: &str, mut side: Side, size: &Size) -> Result<()> {
+    let store = Store::open(url).await?;
+    fairness(&store, size).await?;
+    let mut tenants = vec![Tenant::make(&store, "one").await?];
+    submissions(&store, &tenants, size.jobs, "one workspace").await?;
+    for place in 1..CLIENTS {
+        tenants.push(Tenant::make(&store, &format!("t{place}")).await?);
+    }
+    submissions(&store, &tenants, size.jobs, "a workspace each").await?;
+    // An empty queue again, for the claims.
+    side.sql(
+        "DELETE FROM jobs WHERE state = 'queued'; UPDATE instance SET queued = 0; UPDATE workspaces SET queued = 0; \
+         UPDATE configs SET queued = 0",
+    )
+    .await?;
+    depth(&store, &mut side, size).await?;
+    store.close().await;
+    Ok(())
+}
+
+async fn postgres(server: &str, size: &Size) -> Result<()> {
+    let mut admin = PgConnection::connect(server).await?;
+    let (fsync,): (String,) = sqlx::query_as("SHOW fsync").fetch_one(&mut admin).await?;
+    if fsync != "on" {
+        return Err("the server's fsync is off: tests/postgres run --durable cargo bench --bench queue".into());
+    }
+    let name = format!("ade_bench_{}", std::process::id());
+    let at = server.rfind('/').map_or(server, |at| &server[..at]);
+    let url = format!("{at}/{name}");
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
+    let measured = match PgConnection::connect(&url).await {
+        Ok(side) => measure(&url, Side::Postgres(side), size).await,
+        Err(error) => Err(error.into()),
+    };
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut admin).await?;
+    measured
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let size = if std::env::args().any(|arg| arg == "--smoke") { SMOKE } else { WHOLE };
+    let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
+    if only.as_deref() != Some("postgres") {
+        let folder = tempfile::Builder::new()
+            .prefix("bench-queue-")
+            .tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target"))?;
+        let path = folder.path().join("ade.db");
+        let url = format!("sqlite:{}", path.display());
+        println!("SQLite, every commit on the disk");
+        Store::open(&url).await?.close().await;
+        measure(&url, Side::Sqlite(SqliteConnection::connect(&url).await?), &size).await?;
+    }
+    match std::env::var("ADE_TEST_DATABASE_URL") {
+        _ if only.as_deref() == Some("sqlite") => {}
+        Ok(server) => {
+            println!("PostgreSQL, fsync on");
+            postgres(&server, &size).await?;
+        }
+        Err(_) => println!("PostgreSQL: not measured, ADE_TEST_DATABASE_URL is not set"),
+    }
+    Ok(())
+}

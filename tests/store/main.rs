@@ -1,0 +1,16 @@
+//! What the store promises, on both databases: `tests/postgres run cargo test --test store`.
+//!
+//! Each promise is written once, inside [`on_both`], and becomes two tests, `…::sqlite` and `…::postgres`. Every test has a
+//! database of its own, and ends with an audit: the counters must be what the rows say.
+
+#[macro_use]
+mod harness;
+
+mod admission;
+mod claims;
+mod events;
+mod executions;
+mod model;
+mod outage;
+mod records;
+mod setup;
