@@ -8,6 +8,7 @@
 use ade::ids::{DocumentId, NodeId, WorkspaceId};
 use ade::queue::Admissions;
 use ade::store::{Claimed, Defaults, Document, DocumentRef, NewVersion, Store, Submission, WorkspaceChange, now_ms};
+use ade::telemetry::Metrics;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -126,7 +127,7 @@ fn quantile(times: &mut [Duration], part: usize) -> f64 {
 
 /// `CLIENTS` tasks, each with one submission on its way at any time, over `tenants`.
 async fn submissions(store: &Store, tenants: &[Tenant], jobs: usize, spread: &str) -> Result<()> {
-    let door = Admissions::start(store.clone(), DEFAULTS, || ());
+    let door = Admissions::start(store.clone(), DEFAULTS, Metrics::new(), || ());
     let started = Instant::now();
     let mut tasks = Vec::new();
     for client in 0..CLIENTS {

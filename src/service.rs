@@ -167,17 +167,14 @@ pub async fn run(
         connect,
         node_id: data.node_id.clone(),
         instance_id: instance.id.clone(),
-        max_concurrency: if serve.queue == Switch::Off || serve.safe_mode {
-            0
-        } else {
-            usize::try_from(serve.max_concurrency()).unwrap_or(1)
-        },
+        max_concurrency: (serve.queue == Switch::On && !serve.safe_mode)
+            .then(|| usize::try_from(serve.max_concurrency()).unwrap_or(1)),
         defaults,
         scratch: data.scratch.clone(),
         retention: retention(serve),
     })
     .await?;
-    let admissions = Admissions::start(store.clone(), defaults, {
+    let admissions = Admissions::start(store.clone(), defaults, metrics.clone(), {
         let signals = Arc::clone(&signals);
         move || signals.work()
     });

@@ -3,8 +3,10 @@
 
 use crate::ids::WorkspaceId;
 use crate::store::{Admitted, Defaults, Refused, Scope, Store, StoreError, Submission, Totals};
+use crate::telemetry::Metrics;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Submissions of one transaction.
@@ -29,7 +31,7 @@ pub struct Admissions {
 
 impl Admissions {
     /// Opens the door. `admitted` is told of every batch in which jobs were taken.
-    pub fn start(store: Store, defaults: Defaults, admitted: impl Fn() + Send + 'static) -> Self {
+    pub fn start(store: Store, defaults: Defaults, metrics: Metrics, admitted: impl Fn() + Send + 'static) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(Submission, oneshot::Sender<Answer>)>(WAITING);
         let drain = Arc::new(Mutex::new(Drain::default()));
         let measured = Arc::clone(&drain);
@@ -37,7 +39,10 @@ impl Admissions {
             let mut waiting = Vec::with_capacity(BATCH);
             while receiver.recv_many(&mut waiting, BATCH).await > 0 {
                 let (batch, callers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-                match store.submit(&batch, &defaults).await {
+                let started = Instant::now();
+                let submitted = store.submit(&batch, &defaults).await;
+                metrics.store("submit", started.elapsed());
+                match submitted {
                     Ok((answers, totals)) => {
                         measured.lock().unwrap_or_else(PoisonError::into_inner).note(&totals);
                         if answers.iter().any(|answer| answer.as_ref().is_ok_and(|admitted| !admitted.replayed)) {

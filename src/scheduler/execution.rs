@@ -151,7 +151,9 @@ async fn finish(
     let events = held.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
     let end = End { state, error: outcome.failure().map(|failure| json!(failure)), result, events };
     let (id, execution) = (&claimed.job.id, claimed.job.execution);
+    let started = std::time::Instant::now();
     let stored = inner.persist("the end of a job", || inner.store.finish(id, execution, &end)).await?;
+    inner.metrics.store("finish", started.elapsed());
     Ok(if stored {
         Ended::Finished(state, outcome.failure().map(|failure| failure.kind.as_str()))
     } else {

@@ -59,8 +59,8 @@ pub struct Parts {
     pub node_id: NodeId,
     /// The installation.
     pub instance_id: InstanceId,
-    /// Containers at once, unless an admin stored another number.
-    pub max_concurrency: usize,
+    /// Containers at once, unless an admin stored another number; `None` takes no job, whatever is stored.
+    pub max_concurrency: Option<usize>,
     /// Settings of the queue.
     pub defaults: Defaults,
     /// An empty folder for executions.
@@ -84,7 +84,7 @@ struct Inner {
     connect: Connect,
     id: NodeId,
     instance: InstanceId,
-    default_concurrency: usize,
+    default_concurrency: Option<usize>,
     concurrency: AtomicUsize,
     defaults: Defaults,
     scratch: PathBuf,
@@ -138,7 +138,7 @@ impl Scheduler {
         }
         let inner = Arc::new_cyclic(|inner: &std::sync::Weak<Inner>| {
             let fenced = inner.clone();
-            let events = EventWriter::start(store, signals, move |job, execution| {
+            let events = EventWriter::start(store, signals, parts.metrics.clone(), move |job, execution| {
                 if let Some(inner) = fenced.upgrade() {
                     inner.stop(job, execution, Stop::Fenced);
                 }
@@ -154,7 +154,7 @@ impl Scheduler {
                 id: parts.node_id,
                 instance: parts.instance_id,
                 default_concurrency: parts.max_concurrency,
-                concurrency: AtomicUsize::new(parts.max_concurrency),
+                concurrency: AtomicUsize::new(parts.max_concurrency.unwrap_or_default()),
                 defaults: parts.defaults,
                 scratch: parts.scratch,
                 retention: parts.retention,
@@ -257,6 +257,13 @@ async fn dispatch(inner: Arc<Inner>) {
             }
             continue;
         };
+        if !inner.health.is_ready(Part::Storage) {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                _ = draining.changed() => {}
+            }
+            continue;
+        }
         let room = inner.concurrency.load(Ordering::Relaxed).saturating_sub(inner.running().len());
         if room == 0 {
             tokio::select! {
@@ -279,6 +286,7 @@ async fn dispatch(inner: Arc<Inner>) {
             }
             Ok(claimed) => {
                 inner.metrics.claimed(before.elapsed());
+                inner.metrics.store("claim", before.elapsed());
                 for claimed in claimed {
                     inner.signals.changed(&claimed.job.id);
                     inner.launch(&ready, claimed);
@@ -342,8 +350,12 @@ impl Inner {
                 if *state == Some(JobState::Failed) {
                     self.metrics.job_finished("failed", Some(reason));
                 }
-                // Docker or the image is not what it was: look, before another job is lost to it.
-                self.node.send_replace(None);
+                if *reason == FailureKind::HostIo.as_str() {
+                    self.health.set(Part::Storage, Err("a job could not store its files; see the log".into()));
+                } else {
+                    // Docker or the image is not what it was: look, before another job is lost to it.
+                    self.node.send_replace(None);
+                }
             }
             Ended::Fenced => tracing::warn!(%job, "an execution ended after it was fenced off; nothing of it was kept"),
         }

@@ -6,20 +6,24 @@ use crate::ids::JobId;
 use crate::store::{NodeRecord, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Jobs of one sweep; the next one follows at once when there were as many.
 const SWEEP: i64 = 100;
+
+/// Between two heartbeats; a lease holds for three seconds at least.
+const BEAT: Duration = Duration::from_secs(1);
+/// How often a node says that it is there, when it has no jobs to say it with.
+const ANNOUNCE: Duration = Duration::from_secs(5);
 
 /// Starts the heartbeat; it ends with the process.
 pub(super) fn start(inner: &Arc<Inner>) {
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
-        let beat = Duration::from_millis(u64::try_from(inner.defaults.lease_ms / 3).unwrap_or(10_000))
-            .min(Duration::from_secs(5));
-        let mut swept_keys = std::time::Instant::now();
+        let mut swept_keys = Instant::now();
+        let mut announced = None;
         loop {
-            match beat_once(&inner).await {
+            match beat_once(&inner, &mut announced).await {
                 Ok(()) => {
                     inner.health.set(Part::Database, Ok(()));
                     // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage.
@@ -27,14 +31,14 @@ pub(super) fn start(inner: &Arc<Inner>) {
                         tracing::warn!(%error, "a sweep failed");
                     }
                     if swept_keys.elapsed() > Duration::from_secs(60) {
-                        swept_keys = std::time::Instant::now();
+                        swept_keys = Instant::now();
                         inner.store.expire_idempotency_keys().await.ok();
                     }
                 }
                 Err(error) => inner.health.set(Part::Database, Err(error.to_string())),
             }
             tokio::select! {
-                () = tokio::time::sleep(beat.min(Duration::from_secs(1))) => {}
+                () = tokio::time::sleep(BEAT) => {}
                 () = inner.signals.elsewhere() => {}
             }
         }
@@ -45,16 +49,25 @@ pub(super) fn start(inner: &Arc<Inner>) {
 pub(super) async fn refresh(inner: &Inner) {
     if let Ok(instance) = inner.store.instance().await {
         let stored = instance.max_concurrency.and_then(|stored| usize::try_from(stored).ok());
-        let wanted = stored.unwrap_or(inner.default_concurrency);
+        let wanted = inner.default_concurrency.map_or(0, |default| stored.unwrap_or(default));
         if inner.concurrency.swap(wanted, Ordering::Relaxed) != wanted {
             inner.freed.notify_one();
         }
     }
 }
 
-async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
+async fn beat_once(inner: &Inner, announced: &mut Option<Instant>) -> Result<(), StoreError> {
     let before: Vec<(JobId, u32)> = inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
-    let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
+    // An idle node only looks: it has no lease to keep, and a write a second would keep disks awake for nothing.
+    let held = if before.is_empty() {
+        inner.store.ping().await?;
+        Vec::new()
+    } else {
+        let started = Instant::now();
+        let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
+        inner.metrics.store("heartbeat", started.elapsed());
+        held
+    };
     for (job, execution) in before {
         match held.iter().find(|held| held.job == job && held.execution == execution) {
             Some(held) if held.cancelling => {
@@ -73,7 +86,11 @@ async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
         }
     }
     refresh(inner).await;
-    inner.store.node_alive(&record(inner)).await
+    if announced.is_none_or(|last| last.elapsed() > ANNOUNCE) {
+        inner.store.node_alive(&record(inner)).await?;
+        *announced = Some(Instant::now());
+    }
+    Ok(())
 }
 
 /// Whether an execution that a heartbeat did not find is really not its job's: it may just have stored its end.

@@ -3,9 +3,10 @@
 use crate::ids::JobId;
 use crate::queue::{Phase, Signals};
 use crate::store::{Store, StoredEvent};
+use crate::telemetry::Metrics;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Entries of one transaction.
@@ -25,7 +26,12 @@ pub struct EventWriter {
 
 impl EventWriter {
     /// Starts the writer. `fenced` is told of executions that are no longer their job's.
-    pub fn start(store: Store, signals: Arc<Signals>, fenced: impl Fn(&JobId, u32) + Send + Sync + 'static) -> Self {
+    pub fn start(
+        store: Store,
+        signals: Arc<Signals>,
+        metrics: Metrics,
+        fenced: impl Fn(&JobId, u32) + Send + Sync + 'static,
+    ) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut entries = Vec::new();
@@ -49,7 +55,9 @@ impl EventWriter {
                     }
                 }
                 if !batch.is_empty() {
+                    let started = Instant::now();
                     write(&store, &signals, &batch, &fenced).await;
+                    metrics.store("append_events", started.elapsed());
                 }
                 for done in flushed {
                     done.send(()).ok();

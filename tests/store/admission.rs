@@ -290,7 +290,7 @@ on_both! {
         let count = std::sync::Arc::clone(&told);
         let mut defaults = world.defaults;
         defaults.workspace_max_queued = 100;
-        let door = Admissions::start(world.store.clone(), defaults, move || {
+        let door = Admissions::start(world.store.clone(), defaults, ade::telemetry::Metrics::new(), move || {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         });
         let calls: Vec<_> = (0..150)
