@@ -223,10 +223,10 @@ async fn measure(inner: Arc<Inner>) {
         {
             let count = |jobs: i64| u64::try_from(jobs).unwrap_or_default();
             let shown: i64 = queues.iter().map(|(workspace, _)| workspace.queued).sum();
-            let depths = queues.iter().map(|(workspace, _)| (workspace.slug.as_str(), count(workspace.queued)));
-            inner.metrics.set_queue_depths(depths, count(queued - shown));
-            let oldest = queues.iter().map(|(_, waited)| *waited).max().unwrap_or_default();
-            inner.metrics.set_queue_oldest(Duration::from_millis(count(oldest)));
+            let each = queues.iter().map(|(workspace, waited)| {
+                (workspace.slug.as_str(), count(workspace.queued), Duration::from_millis(count(*waited)))
+            });
+            inner.metrics.set_queues(each, count(queued - shown));
         }
         inner.metrics.set_containers("running", u32::try_from(inner.running().len()).unwrap_or(u32::MAX));
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -65,7 +65,7 @@ struct Inner {
     jobs_submitted: Family<Labels<1>, Counter>,
     jobs_finished: Family<Labels<2>, Counter>,
     queue_depth: Family<Labels<1>, Gauge>,
-    queue_oldest: Gauge<f64, AtomicU64>,
+    queue_oldest: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     claim_seconds: Histogram,
     phase_seconds: Family<Labels<1>, Histogram>,
     containers: Family<Labels<1>, Gauge>,
@@ -110,7 +110,7 @@ impl Metrics {
             jobs_submitted: add(&mut registry, table::JOBS_SUBMITTED, Family::default()),
             jobs_finished: add(&mut registry, table::JOBS_FINISHED, Family::default()),
             queue_depth: add(&mut registry, table::QUEUE_DEPTH, Family::default()),
-            queue_oldest: add(&mut registry, table::QUEUE_OLDEST, Gauge::default()),
+            queue_oldest: add(&mut registry, table::QUEUE_OLDEST, Family::default()),
             claim_seconds: add(&mut registry, table::CLAIM_SECONDS, quick()),
             phase_seconds: add(&mut registry, table::PHASE_SECONDS, Family::new_with_constructor(slow)),
             containers: add(&mut registry, table::CONTAINERS, Family::default()),
@@ -158,19 +158,21 @@ impl Metrics {
         self.0.jobs_finished.get_or_create(&labels).inc();
     }
 
-    /// Replaces all queue depths: of the workspaces whose queues are longest, and of all others together.
-    pub fn set_queue_depths<'a>(&self, longest: impl IntoIterator<Item = (&'a str, u64)>, other: u64) {
+    /// Replaces what is known of the queues: depth and age of the workspaces whose queues are longest, and the depth of all
+    /// others together.
+    pub fn set_queues<'a>(&self, longest: impl IntoIterator<Item = (&'a str, u64, Duration)>, others: u64) {
         let _whole = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.queue_depth.clear();
-        for (workspace, depth) in longest.into_iter().take(LONGEST_QUEUES).chain([("other", other)]) {
-            let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-            self.0.queue_depth.get_or_create(&[("workspace", workspace.to_owned())]).set(depth);
+        self.0.queue_oldest.clear();
+        let depth = |workspace: &str, depth: u64| {
+            let labels = [("workspace", workspace.to_owned())];
+            self.0.queue_depth.get_or_create(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        };
+        for (workspace, jobs, age) in longest.into_iter().take(LONGEST_QUEUES) {
+            depth(workspace, jobs);
+            self.0.queue_oldest.get_or_create(&[("workspace", workspace.to_owned())]).set(age.as_secs_f64());
         }
-    }
-
-    /// Age of the oldest queued job; zero when there is none.
-    pub fn set_queue_oldest(&self, age: Duration) {
-        self.0.queue_oldest.set(age.as_secs_f64());
+        depth("other", others);
     }
 
     /// A claim took this long.
@@ -229,8 +231,7 @@ mod tests {
         metrics.http_request("GET", "/x/{id}", 404, taken);
         metrics.job_submitted("accepted");
         metrics.job_finished("failed", Some("timeout"));
-        metrics.set_queue_depths([("ws_1", 2)], 0);
-        metrics.set_queue_oldest(Duration::from_millis(1500));
+        metrics.set_queues([("ws_1", 2, Duration::from_millis(1500))], 0);
         metrics.claimed(taken);
         metrics.job_phase(Phase::Run, taken);
         metrics.set_containers("parked", 2);
@@ -254,18 +255,18 @@ mod tests {
             assert_eq!(labels, metric.labels, "{sample}");
         }
         assert_eq!(text.matches("# TYPE ").count(), METRICS.len(), "{text}");
-        assert!(text.contains("ade_queue_oldest_seconds 1.5"), "{text}");
+        assert!(text.contains("ade_queue_oldest_seconds{workspace=\"ws_1\"} 1.5"), "{text}");
     }
 
     #[test]
     fn queue_depths_are_bounded_and_replaced() {
         let metrics = Metrics::new();
         let names: Vec<String> = (0..100).map(|n| format!("ws_{n:03}")).collect();
-        metrics.set_queue_depths(names.iter().zip(1..).map(|(name, depth)| (name.as_str(), depth)), 7);
+        metrics.set_queues(names.iter().zip(1..).map(|(name, depth)| (name.as_str(), depth, Duration::ZERO)), 7);
         let text = metrics.encode().unwrap();
         assert_eq!(text.matches("ade_queue_depth{").count(), LONGEST_QUEUES + 1);
         assert!(text.contains("{workspace=\"ws_019\"} 20\n") && text.contains("{workspace=\"other\"} 7\n"), "{text}");
-        metrics.set_queue_depths([], 0);
+        metrics.set_queues([], 0);
         assert_eq!(metrics.encode().unwrap().matches("ade_queue_depth{").count(), 1);
     }
 

@@ -52,7 +52,7 @@ metrics! {
     JOBS_SUBMITTED = "ade_jobs_submitted_total", Counter, ["result"], "Jobs that were asked for, by what became of the request";
     JOBS_FINISHED = "ade_jobs_finished_total", Counter, ["state", "error_kind"], "Jobs that ended";
     QUEUE_DEPTH = "ade_queue_depth", Gauge, ["workspace"], "Queued jobs: the 20 longest queues, and the others in sum";
-    QUEUE_OLDEST = "ade_queue_oldest_seconds", Gauge, [], "Age of the oldest queued job";
+    QUEUE_OLDEST = "ade_queue_oldest_seconds", Gauge, ["workspace"], "Age of the queued job that is next: the 20 longest queues";
     CLAIM_SECONDS = "ade_claim_seconds", Histogram, [], "Time to claim jobs from the queue";
     PHASE_SECONDS = "ade_job_phase_seconds", Histogram, ["phase"], "Time that jobs spent in a phase";
     CONTAINERS = "ade_containers", Gauge, ["state"], "Containers of this node";
