@@ -17,6 +17,10 @@ pub(super) type Result<T> = std::result::Result<T, StoreError>;
 const ACQUIRE: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
+/// Every statement that the queue waits for has an index. Until a table was first analyzed, the planner guesses that its values
+/// repeat, and would read all of `jobs` for each batch of submissions. What it must read whole it then thinks so dear that it
+/// compiles it, which takes longer than all else. Not startup options: connection poolers refuse those.
+const PLANNER: &str = "SET enable_seqscan = off; SET jit = off";
 
 /// A database, with its connections.
 #[derive(Debug, Clone)]
@@ -40,6 +44,9 @@ impl Database {
             let pool = PoolOptions::<Postgres>::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(ACQUIRE)
+                .after_connect(|connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(PLANNER).execute(connection).await.map(drop) })
+                })
                 .connect_with(options.application_name("ade"))
                 .await?;
             migrate(&sqlx::migrate!("migrations/postgres"), &pool).await?;
@@ -168,7 +175,8 @@ impl Tx {
         Ok(self.fetch(sql, args).await?.into_iter().next())
     }
 
-    /// Inserts rows, many to a statement. `head` is everything up to and including `VALUES`.
+    /// Inserts rows, or changes some by a list of values, many to a statement. `head` is everything up to and including
+    /// `VALUES`, `tail` what follows the values.
     pub(super) async fn insert(&mut self, head: &str, tail: &str, rows: Vec<Vec<Arg>>) -> Result<()> {
         let mut rows = rows.into_iter().peekable();
         let Some(width) = rows.peek().map(Vec::len) else { return Ok(()) };

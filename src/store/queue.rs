@@ -738,19 +738,26 @@ impl Admission {
             *by_workspace.entry(&job.workspace_id).or_default() += 1;
             *by_config.entry(&job.config_id).or_default() += 1;
         }
-        for (workspace, added) in by_workspace {
+        let by_workspace = by_workspace.into_iter().map(|(workspace, added)| {
             let idle = self.lines.get(workspace).is_some_and(|line| line.idle);
             // A workspace that had nothing waiting starts at the others' clock: what it did not use is gone.
             let floor = if idle { self.share_clock } else { 0 };
-            tx.execute(
-                "UPDATE workspaces SET queued = queued + $2, share = CASE WHEN share < $3 THEN $3 ELSE share END WHERE id = $1",
-                args![workspace, added, floor],
-            )
-            .await?;
-        }
-        for (config, added) in by_config {
-            tx.execute("UPDATE configs SET queued = queued + $2 WHERE id = $1", args![config, added]).await?;
-        }
+            args![workspace, added, floor]
+        });
+        tx.insert(
+            "UPDATE workspaces SET queued = queued + v.column2, \
+             share = CASE WHEN share < v.column3 THEN v.column3 ELSE share END FROM (VALUES",
+            ") AS v WHERE id = v.column1",
+            by_workspace.collect(),
+        )
+        .await?;
+        let by_config = by_config.into_iter().map(|(config, added)| args![config, added]);
+        tx.insert(
+            "UPDATE configs SET queued = queued + v.column2 FROM (VALUES",
+            ") AS v WHERE id = v.column1",
+            by_config.collect(),
+        )
+        .await?;
         let added = i64::try_from(self.new.len()).unwrap_or_default();
         tx.execute("UPDATE instance SET queued = queued + $1", args![added]).await.map(drop)
     }
