@@ -12,7 +12,7 @@ use crate::packages::{Package, PackageCaps};
 use crate::store::{Config, NewVersion, Role, StoreError, Version, Workspace};
 use axum::Json;
 use axum::extract::multipart::Field;
-use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(get))
         .routes(routes!(versions))
         .routes(routes!(set_concurrency))
+        // Forms have a bound of 2 MB of their own otherwise; the bound here is that of packages.
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// A config.

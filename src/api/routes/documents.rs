@@ -10,7 +10,7 @@ use crate::events::at;
 use crate::ids::{DocumentId, WorkspaceId};
 use crate::store::{Document, Role, now_ms};
 use axum::Json;
-use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +25,12 @@ use utoipa_axum::routes;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(upload, list)).routes(routes!(get, delete)).routes(routes!(content))
+    OpenApiRouter::new()
+        .routes(routes!(upload, list))
+        .routes(routes!(get, delete))
+        .routes(routes!(content))
+        // Forms have a bound of 2 MB of their own otherwise; the bound here is that of documents.
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// A document.
