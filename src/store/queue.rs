@@ -542,7 +542,9 @@ impl Admission {
         }
         let keys: BTreeSet<&str> =
             batch.iter().filter_map(|s| s.idempotency.as_ref().map(|(key, _)| key.as_str())).collect();
-        let sql = "SELECT workspace_id, idempotency_key, fingerprint, job_id, expires_at FROM idempotency_keys WHERE idempotency_key IN";
+        // A key whose job was deleted since is a new one.
+        let sql = "SELECT k.workspace_id, k.idempotency_key, k.fingerprint, k.job_id, k.expires_at FROM idempotency_keys k \
+            JOIN jobs j ON j.id = k.job_id WHERE k.idempotency_key IN";
         let mut remembered = HashMap::new();
         for row in fetch_in(tx, sql, "", &keys).await? {
             if row.int("expires_at")? > locked.now {
