@@ -3,7 +3,7 @@
 use super::{Inner, Stop};
 use crate::health::Part;
 use crate::ids::JobId;
-use crate::store::{NodeRecord, StoreError};
+use crate::store::{Held, NodeRecord, Requeue, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,13 +17,19 @@ pub(super) fn start(inner: &Arc<Inner>) {
     tokio::spawn(async move {
         let beat = Duration::from_millis(u64::try_from(inner.defaults.lease_ms / 3).unwrap_or(10_000))
             .min(Duration::from_secs(5));
+        let lease = Duration::from_millis(u64::try_from(inner.defaults.lease_ms).unwrap_or_default());
         let mut swept_keys = std::time::Instant::now();
+        let mut outage: Option<std::time::Instant> = None;
+        let mut strays = Vec::new();
         loop {
-            match beat_once(&inner).await {
+            match beat_once(&inner, &mut strays).await {
                 Ok(()) => {
                     inner.health.set(Part::Database, Ok(()));
-                    // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage.
-                    if let Err(error) = sweep(&inner).await {
+                    // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage. Nor those
+                    // of others, who may not have got through yet: they have a lease's time for it.
+                    if outage.is_some_and(|last| last.elapsed() < lease) {
+                        tracing::debug!("leases are not swept yet: the database is just back");
+                    } else if let Err(error) = sweep(&inner).await {
                         tracing::warn!(%error, "a sweep failed");
                     }
                     if swept_keys.elapsed() > Duration::from_secs(60) {
@@ -31,7 +37,10 @@ pub(super) fn start(inner: &Arc<Inner>) {
                         inner.store.expire_idempotency_keys().await.ok();
                     }
                 }
-                Err(error) => inner.health.set(Part::Database, Err(error.to_string())),
+                Err(error) => {
+                    outage = Some(std::time::Instant::now());
+                    inner.health.set(Part::Database, Err(error.to_string()));
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(beat.min(Duration::from_secs(1))) => {}
@@ -52,7 +61,8 @@ pub(super) async fn refresh(inner: &Inner) {
     }
 }
 
-async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
+/// `strays`: jobs that the beat before found to be this node's in the database only.
+async fn beat_once(inner: &Inner, strays: &mut Vec<Held>) -> Result<(), StoreError> {
     let before: Vec<(JobId, u32)> = inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
     let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
     for (job, execution) in before {
@@ -72,8 +82,33 @@ async fn beat_once(inner: &Inner) -> Result<(), StoreError> {
             }
         }
     }
+    let unknown = |held: &Held| !inner.running().contains_key(&held.job);
+    let found: Vec<Held> = held.into_iter().filter(unknown).collect();
+    for stray in found.iter().filter(|held| strays.iter().any(|stray| stray.same_execution(held))) {
+        give_back(inner, stray).await?;
+    }
+    *strays = found;
     refresh(inner).await;
     inner.store.node_alive(&record(inner)).await
+}
+
+/// Re-queues a job that only the database knows to be here: the answer to its claim, or what was said of its end, was lost on
+/// the way. Its lease would be extended for ever.
+async fn give_back(inner: &Inner, stray: &Held) -> Result<(), StoreError> {
+    // No claim is on its way while this is held, so that what was claimed is known.
+    let Ok(_claims) = inner.claims.try_lock() else { return Ok(()) };
+    if inner.running().contains_key(&stray.job) {
+        return Ok(());
+    }
+    let requeued = inner.store.requeue(&stray.job, stray.execution, &Requeue::Lost, &inner.defaults).await?;
+    if requeued.is_some() {
+        tracing::warn!(job = %stray.job, execution = stray.execution, "gave back a job that was claimed and never came");
+        inner.metrics.execution_requeued("node_lost");
+        inner.signals.changed(&stray.job);
+        inner.signals.work();
+        inner.ended.notify_one();
+    }
+    Ok(())
 }
 
 /// Whether an execution that a heartbeat did not find is really not its job's: it may just have stored its end.

@@ -36,6 +36,9 @@ impl Store {
     ) -> Result<Vec<(JobId, u32)>> {
         let mut fenced = Vec::new();
         let mut tx = self.db.begin().await?;
+        // In the order of their ids, as heartbeats lock them.
+        let mut batch: Vec<_> = batch.iter().collect();
+        batch.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         for (job, execution, phase, events) in batch {
             let next = events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX));
             let changed = tx

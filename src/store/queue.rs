@@ -122,6 +122,14 @@ pub struct Held {
     pub cancelling: bool,
 }
 
+impl Held {
+    /// Whether it is the same execution of the same job.
+    #[must_use]
+    pub fn same_execution(&self, other: &Self) -> bool {
+        self.job == other.job && self.execution == other.execution
+    }
+}
+
 /// Whether an execution's outcome may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seal {
@@ -275,13 +283,15 @@ impl Store {
     pub async fn heartbeat(&self, node: &NodeId, lease_ms: i64) -> Result<Vec<Held>> {
         let mut tx = self.db.begin().await?;
         let now = tx.now().await?;
-        let rows = tx
-            .fetch(
-                "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
-                 AND state IN ('running', 'cancelling') RETURNING id, execution, state",
-                args![node, now, now + lease_ms],
-            )
-            .await?;
+        // In the order of their ids, as events lock them: else the two could wait for each other.
+        let sql = tx.pick(
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') RETURNING id, execution, state",
+            "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 FROM (SELECT id AS held FROM jobs WHERE node_id = $1 \
+             AND state IN ('running', 'cancelling') ORDER BY id FOR UPDATE) AS mine WHERE id = mine.held \
+             RETURNING id, execution, state",
+        );
+        let rows = tx.fetch(sql, args![node, now, now + lease_ms]).await?;
         tx.commit().await?;
         rows.iter()
             .map(|row| {
@@ -356,12 +366,11 @@ impl Store {
     ) -> Result<Option<JobState>> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let row = tx
-            .fetch_one(
-                "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
-                args![job, execution],
-            )
-            .await?;
+        let sql = tx.pick(
+            "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling')",
+            "SELECT * FROM jobs WHERE id = $1 AND execution = $2 AND state IN ('running', 'cancelling') FOR UPDATE",
+        );
+        let row = tx.fetch_one(sql, args![job, execution]).await?;
         let Some(row) = row else { return Ok(None) };
         let losses = row.int("losses")?;
         let state = end_execution(&mut tx, &locked, &jobs::read(&row)?, losses, why, defaults).await?;
@@ -396,7 +405,10 @@ impl Store {
     async fn sweep(&self, sql: &'static str, first: Option<Arg>, limit: i64, defaults: &Defaults) -> Result<Swept> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let rows = tx.fetch(sql, vec![first.unwrap_or_else(|| locked.now.into()), limit.into()]).await?;
+        // Events and heartbeats do not take the queue's lock: a node that comes back must not write between this look and what
+        // follows from it.
+        let sql = format!("{sql}{}", tx.pick("", " FOR UPDATE"));
+        let rows = tx.fetch(AssertSqlSafe(sql), vec![first.unwrap_or_else(|| locked.now.into()), limit.into()]).await?;
         let mut swept = Swept::default();
         for row in rows {
             let job = jobs::read(&row)?;
@@ -445,8 +457,12 @@ impl Store {
     pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId) -> Result<Cancelled> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
-        let found =
-            tx.fetch_one("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2", args![id, workspace]).await?;
+        // Sealing does not take the queue's lock: it must not happen between this look and what follows from it.
+        let sql = tx.pick(
+            "SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2",
+            "SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2 FOR UPDATE",
+        );
+        let found = tx.fetch_one(sql, args![id, workspace]).await?;
         let Some(row) = found else { return Ok(Cancelled::NotFound) };
         let job = jobs::read(&row)?;
         match job.state {
