@@ -134,6 +134,7 @@ pub async fn run(
     let instance = store.instance().await?;
     let blobs = Blobs::open(&serve.blob_url())?;
     first_start(&store, &data.path).await?;
+    clear_uploads(&store, &blobs, serve).await?;
     let listener =
         TcpListener::bind(serve.listen).await.map_err(|error| ServiceError::Listen { address: serve.listen, error })?;
     let address = listener.local_addr().unwrap_or(serve.listen);
@@ -265,6 +266,21 @@ async fn first_start(store: &Store, data: &Path) -> Result<(), ServiceError> {
         Err(error) => return Err(error.into()),
     }
     tracing::info!(file = %path.display(), "made the first admin's key; the command line on this machine finds it there");
+    Ok(())
+}
+
+/// Removes what uploads left that were cut off by a crash, where nobody else can be at one: this process holds the data
+/// directory. Elsewhere they go when they are a day old.
+async fn clear_uploads(store: &Store, blobs: &Blobs, serve: &ServeSettings) -> Result<(), ServiceError> {
+    if serve.database_url.is_none() {
+        store.abort_uploads().await?;
+    }
+    if serve.blob_url.is_none() {
+        let swept = blobs.sweep_temporary(Duration::ZERO).await?;
+        if swept > 0 {
+            tracing::info!(files = swept, "removed what uploads of an earlier process left");
+        }
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::writer::EventWriter;
-use crate::blob::{BlobError, JobFile, Key};
+use crate::blob::{BlobError, JobFile, Key, Prefix};
 use crate::events::{Event, Level};
 use crate::job::{self, Identity, Input, Node, Observer, Prepared, Recorder, Refusal};
 use crate::queue::{JobState, Phase};
@@ -154,11 +154,26 @@ async fn finish(
     let started = std::time::Instant::now();
     let stored = inner.persist("the end of a job", || inner.store.finish(id, execution, &end)).await?;
     inner.metrics.store("finish", started.elapsed());
-    Ok(if stored {
-        Ended::Finished(state, outcome.failure().map(|failure| failure.kind.as_str()))
-    } else {
-        Ended::Fenced
-    })
+    if !stored && superseded(inner, claimed).await {
+        // Whoever sweeps what lost executions left may have been here before these files were.
+        let prefix = Prefix::execution(&claimed.job.workspace_id, id, execution);
+        if let Err(error) = inner.blobs.delete_prefix(&prefix).await {
+            tracing::warn!(job = %id, execution, %error, "files of an execution that was fenced off are left");
+        }
+        return Ok(Ended::Fenced);
+    }
+    // Also when it was not stored now and the execution is still the job's: then it was stored by a try whose answer was lost.
+    Ok(Ended::Finished(state, outcome.failure().map(|failure| failure.kind.as_str())))
+}
+
+/// Whether the job's end is not, or will not be, that of this execution.
+async fn superseded(inner: &Arc<Inner>, claimed: &Claimed) -> bool {
+    let (workspace, id) = (&claimed.job.workspace_id, &claimed.job.id);
+    match inner.persist("a look at a job", || inner.store.job(workspace, id)).await {
+        Ok(Some(row)) => row.execution != claimed.job.execution || row.result.is_none(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }
 
 async fn seal(inner: &Arc<Inner>, claimed: &Claimed) -> Result<Seal, Failure> {

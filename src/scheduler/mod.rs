@@ -100,6 +100,8 @@ struct Inner {
     /// A job has ended, and its log can be stored.
     ended: Notify,
     draining: watch::Sender<bool>,
+    /// Held from a claim until what was claimed is in `running`.
+    claims: tokio::sync::Mutex<()>,
 }
 
 /// A job that this node has.
@@ -165,6 +167,7 @@ impl Scheduler {
                 freed: Notify::new(),
                 ended: Notify::new(),
                 draining: watch::Sender::new(false),
+                claims: tokio::sync::Mutex::default(),
             }
         });
         inner.health.set(Part::Process, Ok(()));
@@ -219,6 +222,8 @@ impl Scheduler {
     /// Ends: jobs that run may finish within `grace`, then they go back to the queue.
     pub async fn drain(&self, grace: Duration) {
         self.begin_drain();
+        // A claim that is on its way brings jobs that have to be ended, too.
+        drop(tokio::time::timeout(grace.max(Duration::from_secs(1)), self.inner.claims.lock()).await);
         if tokio::time::timeout(grace, self.idle()).await.is_err() {
             let left: Vec<(JobId, u32)> =
                 self.inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
@@ -274,8 +279,13 @@ async fn dispatch(inner: Arc<Inner>) {
             continue;
         }
         let before = std::time::Instant::now();
+        let claims = inner.claims.lock().await;
+        if *draining.borrow() {
+            return;
+        }
         match inner.store.claim(&inner.id, room, &inner.defaults).await {
             Ok(claimed) if claimed.is_empty() => {
+                drop(claims);
                 tokio::select! {
                     () = inner.signals.worked() => {}
                     () = inner.freed.notified() => {}
@@ -293,6 +303,7 @@ async fn dispatch(inner: Arc<Inner>) {
                 }
             }
             Err(error) => {
+                drop(claims);
                 tracing::warn!(%error, "no jobs can be claimed now");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }

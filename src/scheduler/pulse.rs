@@ -3,7 +3,7 @@
 use super::{Inner, Stop};
 use crate::health::Part;
 use crate::ids::JobId;
-use crate::store::{NodeRecord, StoreError};
+use crate::store::{Held, NodeRecord, Requeue, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,14 +20,19 @@ const ANNOUNCE: Duration = Duration::from_secs(5);
 pub(super) fn start(inner: &Arc<Inner>) {
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
+        let lease = Duration::from_millis(u64::try_from(inner.defaults.lease_ms).unwrap_or_default());
         let mut swept_keys = Instant::now();
-        let mut announced = None;
+        let mut outage: Option<Instant> = None;
+        let mut last = Last::default();
         loop {
-            match beat_once(&inner, &mut announced).await {
+            match beat_once(&inner, &mut last).await {
                 Ok(()) => {
                     inner.health.set(Part::Database, Ok(()));
-                    // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage.
-                    if let Err(error) = sweep(&inner).await {
+                    // Only after a heartbeat got through: a node must not take its own jobs for lost after an outage. Nor those
+                    // of others, who may not have got through yet: they have a lease's time for it.
+                    if outage.is_some_and(|since| since.elapsed() < lease) {
+                        tracing::debug!("leases are not swept yet: the database is just back");
+                    } else if let Err(error) = sweep(&inner).await {
                         tracing::warn!(%error, "a sweep failed");
                     }
                     if swept_keys.elapsed() > Duration::from_secs(60) {
@@ -35,7 +40,10 @@ pub(super) fn start(inner: &Arc<Inner>) {
                         inner.store.expire_idempotency_keys().await.ok();
                     }
                 }
-                Err(error) => inner.health.set(Part::Database, Err(error.to_string())),
+                Err(error) => {
+                    outage = Some(Instant::now());
+                    inner.health.set(Part::Database, Err(error.to_string()));
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(BEAT) => {}
@@ -56,9 +64,18 @@ pub(super) async fn refresh(inner: &Inner) {
     }
 }
 
-async fn beat_once(inner: &Inner, announced: &mut Option<Instant>) -> Result<(), StoreError> {
+/// What a heartbeat remembers for the next.
+#[derive(Default)]
+struct Last {
+    announced: Option<Instant>,
+    /// Jobs that were found to be this node's in the database only.
+    strays: Vec<Held>,
+}
+
+async fn beat_once(inner: &Inner, last: &mut Last) -> Result<(), StoreError> {
     let before: Vec<(JobId, u32)> = inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
-    // An idle node only looks: it has no lease to keep, and a write a second would keep disks awake for nothing.
+    // An idle node only looks: it has no lease to keep, and a write a second would keep disks awake for nothing. What the database
+    // alone says to be here is then found by its lease.
     let held = if before.is_empty() {
         inner.store.ping().await?;
         Vec::new()
@@ -85,10 +102,35 @@ async fn beat_once(inner: &Inner, announced: &mut Option<Instant>) -> Result<(),
             }
         }
     }
+    let unknown = |held: &Held| !inner.running().contains_key(&held.job);
+    let found: Vec<Held> = held.into_iter().filter(unknown).collect();
+    for stray in found.iter().filter(|held| last.strays.iter().any(|stray| stray.same_execution(held))) {
+        give_back(inner, stray).await?;
+    }
+    last.strays = found;
     refresh(inner).await;
-    if announced.is_none_or(|last| last.elapsed() > ANNOUNCE) {
+    if last.announced.is_none_or(|announced| announced.elapsed() > ANNOUNCE) {
         inner.store.node_alive(&record(inner)).await?;
-        *announced = Some(Instant::now());
+        last.announced = Some(Instant::now());
+    }
+    Ok(())
+}
+
+/// Re-queues a job that only the database knows to be here: the answer to its claim, or what was said of its end, was lost on
+/// the way. Its lease would be extended for ever.
+async fn give_back(inner: &Inner, stray: &Held) -> Result<(), StoreError> {
+    // No claim is on its way while this is held, so that what was claimed is known.
+    let Ok(_claims) = inner.claims.try_lock() else { return Ok(()) };
+    if inner.running().contains_key(&stray.job) {
+        return Ok(());
+    }
+    let requeued = inner.store.requeue(&stray.job, stray.execution, &Requeue::Lost, &inner.defaults).await?;
+    if requeued.is_some() {
+        tracing::warn!(job = %stray.job, execution = stray.execution, "gave back a job that was claimed and never came");
+        inner.metrics.execution_requeued("node_lost");
+        inner.signals.changed(&stray.job);
+        inner.signals.work();
+        inner.ended.notify_one();
     }
     Ok(())
 }

@@ -136,6 +136,15 @@ async fn store_logs(inner: Arc<Inner>) {
 }
 
 async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, execution: u32) -> Result<(), String> {
+    let row = inner.store.job(workspace, job).await.map_err(|error| error.to_string())?;
+    let whole = row.is_some_and(|row| row.result.is_some());
+    // What executions have left that did not end their job themselves is nobody's.
+    for lost in 1..=execution {
+        if lost < execution || !whole {
+            let prefix = Prefix::execution(workspace, job, lost);
+            inner.blobs.delete_prefix(&prefix).await.map_err(|error| error.to_string())?;
+        }
+    }
     let pages = futures_util::stream::try_unfold(Some(0), |after| {
         let (store, job) = (inner.store.clone(), job.clone());
         async move {
@@ -152,10 +161,6 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
     });
     let key = Key::job_file(workspace, job, execution, JobFile::Events);
     inner.blobs.put_stream(&key, Box::pin(pages), u64::MAX).await.map_err(|error| error.to_string())?;
-    // What executions before the last have left is nobody's.
-    for lost in 1..execution {
-        inner.blobs.delete_prefix(&Prefix::execution(workspace, job, lost)).await.map_err(|error| error.to_string())?;
-    }
     inner.store.events_are_stored(job).await.map_err(|error| error.to_string())
 }
 

@@ -67,13 +67,25 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn complete_document(&self, document: &Document) -> Result<()> {
-        self.db
+        let completed = self
+            .db
             .execute(
                 "UPDATE documents SET bytes = $2, sha256 = $3, deleted_at = NULL WHERE id = $1",
                 args![&document.id, document.bytes, document.sha256.as_str()],
             )
-            .await
-            .map(drop)
+            .await?;
+        if completed == 0 {
+            return Err(super::StoreError::Internal(format!("the upload of {} took longer than a day", document.id)));
+        }
+        Ok(())
+    }
+
+    /// Gives up every upload that has not ended. Only for the one process of a database of its own, before it takes any.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn abort_uploads(&self) -> Result<u64> {
+        self.db.execute("UPDATE documents SET deleted_at = $1 WHERE deleted_at > $1", args![now_ms()]).await
     }
 
     /// Gives a document up whose content could not be stored.
@@ -190,7 +202,11 @@ impl Store {
     pub async fn deleted_documents(&self, limit: i64) -> Result<Vec<Document>> {
         let rows = self
             .db
-            .fetch("SELECT * FROM documents WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1", args![limit])
+            .fetch(
+                // An upload that goes on has a time to come.
+                "SELECT * FROM documents WHERE deleted_at <= $1 ORDER BY deleted_at LIMIT $2",
+                args![now_ms(), limit],
+            )
             .await?;
         rows.iter().map(read).collect()
     }

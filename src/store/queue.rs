@@ -122,6 +122,14 @@ pub struct Held {
     pub cancelling: bool,
 }
 
+impl Held {
+    /// Whether it is the same execution of the same job.
+    #[must_use]
+    pub fn same_execution(&self, other: &Self) -> bool {
+        self.job == other.job && self.execution == other.execution
+    }
+}
+
 /// Whether an execution's outcome may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seal {
