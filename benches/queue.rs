@@ -1,7 +1,7 @@
 //! The benchmarks of the queue, as ratios from one run: `tests/postgres run --durable cargo bench --bench queue [-- --smoke]`
 //!
-//! Submissions from 64 tasks through [`Admissions`], claims from a queue of a million jobs against claims from one that is next
-//! to empty, and the error of the fair share. On SQLite in a folder of `target/`, and on PostgreSQL when
+//! Submissions from 64 tasks through [`Admissions`], claims from a queue of a million jobs taken in turn with
+//! claims from one that is next to empty, and the error of the fair share. On SQLite in a folder of `target/`, and on PostgreSQL when
 //! `ADE_TEST_DATABASE_URL` is set, where its server must have fsync on: without it the numbers would promise nothing.
 //! `--smoke` makes everything small, to see that it is not broken.
 
@@ -43,6 +43,14 @@ enum Side {
 }
 
 impl Side {
+    /// A connection to a database that the store has made.
+    async fn open(url: &str) -> Result<Self> {
+        Ok(match url.starts_with("sqlite:") {
+            true => Self::Sqlite(SqliteConnection::connect(url).await?),
+            false => Self::Postgres(PgConnection::connect(url).await?),
+        })
+    }
+
     async fn sql(&mut self, sql: &str) -> Result<()> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
@@ -162,53 +170,35 @@ async fn submissions(store: &Store, tenants: &[Tenant], jobs: usize, spread: &st
     Ok(())
 }
 
-async fn claims(
-    store: &Store,
-    node: &NodeId,
-    count: usize,
-    mut before: impl AsyncFnMut() -> Result<()>,
-) -> Result<(f64, f64)> {
-    let mut times = Vec::new();
-    for turn in 0..count + count / 10 {
-        before().await?;
-        let asked = Instant::now();
-        let claimed = store.claim(node, 1, &DEFAULTS).await?;
-        let took = asked.elapsed();
-        if claimed.len() != 1 {
-            return Err("nothing was claimed".into());
-        }
-        // The first ones warm up.
-        if turn >= count / 10 {
-            times.push(took);
-        }
-    }
-    Ok((quantile(&mut times, 50), quantile(&mut times, 99)))
+async fn claim(store: &Store, node: &NodeId) -> Result<Duration> {
+    let asked = Instant::now();
+    let claimed = store.claim(node, 1, &DEFAULTS).await?;
+    let took = asked.elapsed();
+    if claimed.len() == 1 { Ok(took) } else { Err("nothing was claimed".into()) }
 }
 
-/// Claims in turn from a queue with one job in it, and from the deep one.
-async fn depth(store: &Store, side: &mut Side, size: &Size) -> Result<()> {
+/// Claims in turn from a queue with one job in it and from a deep one, each in a database of its own that had nothing else to do:
+/// what the machine does meanwhile, and what was left over in the tables, is the same for both.
+async fn depth(flat: &Store, deep: &Store, size: &Size) -> Result<()> {
     let node = NodeId::generate();
-    let tenant = Tenant::make(store, "alone").await?;
-    let mut number = 0;
-    let flat = claims(store, &node, size.claims, async || {
-        number += 1;
-        let (answers, _) = store.submit(&[tenant.submission(number)], &DEFAULTS).await?;
+    let tenant = Tenant::make(flat, "alone").await?;
+    let (mut of_flat, mut of_deep) = (Vec::new(), Vec::new());
+    for turn in 0..size.claims + size.claims / 10 {
+        let (answers, _) = flat.submit(&[tenant.submission(turn)], &DEFAULTS).await?;
         if answers.iter().any(std::result::Result::is_err) {
             return Err("a submission was refused".into());
         }
-        Ok(())
-    })
-    .await?;
-    let filled = Instant::now();
-    fill(side, size).await?;
-    line(
-        "  filled with",
-        &format!("{} jobs of {} workspaces, {:.0} s", size.queued, size.workspaces, filled.elapsed().as_secs_f64()),
-    );
-    let deep = claims(store, &node, size.claims, async || Ok(())).await?;
-    line("  claim, 1 job in the queue", &format!("{:.2} ms, p99 {:.2}", flat.0, flat.1));
-    line("  claim, deep queue", &format!("{:.2} ms, p99 {:.2}", deep.0, deep.1));
-    line("  ratio of the medians", &format!("{:.2}  promised ≤ 2", deep.0 / flat.0));
+        let (one, other) = (claim(flat, &node).await?, claim(deep, &node).await?);
+        // The first ones warm up.
+        if turn >= size.claims / 10 {
+            of_flat.push(one);
+            of_deep.push(other);
+        }
+    }
+    let (one, other) = (quantile(&mut of_flat, 50), quantile(&mut of_deep, 50));
+    line("  claim, 1 job in the queue", &format!("{one:.2} ms, p99 {:.2}", quantile(&mut of_flat, 99)));
+    line("  claim, deep queue", &format!("{other:.2} ms, p99 {:.2}", quantile(&mut of_deep, 99)));
+    line("  ratio of the medians", &format!("{:.2}  promised ≤ 2", other / one));
     Ok(())
 }
 
@@ -246,10 +236,10 @@ async fn fill(side: &mut Side, size: &Size) -> Result<()> {
         workspaces * each
     ))
     .await?;
-    // What autovacuum does in time, or what a new connection's checkpoint would do in the middle of the measurement.
+    // What happens in time by itself would happen in the middle of the measurement.
     match side {
         Side::Sqlite(_) => side.sql("PRAGMA wal_checkpoint(TRUNCATE)").await,
-        Side::Postgres(_) => side.sql("ANALYZE").await,
+        Side::Postgres(_) => side.sql("VACUUM ANALYZE").await,
     }
 }
 
@@ -288,8 +278,10 @@ async fn fairness(store: &Store, size: &Size) -> Result<()> {
     Ok(())
 }
 
-async fn measure(url: &str, mut side: Side, size: &Size) -> Result<()> {
-    let store = Store::open(url).await?;
+/// Three empty databases: for what is submitted, for the flat queue, and for the deep one.
+async fn measure(urls: &[String; 3], size: &Size) -> Result<()> {
+    let [busy, flat, deep] = urls;
+    let store = Store::open(busy).await?;
     fairness(&store, size).await?;
     let mut tenants = vec![Tenant::make(&store, "one").await?];
     submissions(&store, &tenants, size.jobs, "one workspace").await?;
@@ -297,14 +289,19 @@ async fn measure(url: &str, mut side: Side, size: &Size) -> Result<()> {
         tenants.push(Tenant::make(&store, &format!("t{place}")).await?);
     }
     submissions(&store, &tenants, size.jobs, "a workspace each").await?;
-    // An empty queue again, for the claims.
-    side.sql(
-        "DELETE FROM jobs WHERE state = 'queued'; UPDATE instance SET queued = 0; UPDATE workspaces SET queued = 0; \
-         UPDATE configs SET queued = 0",
-    )
-    .await?;
-    depth(&store, &mut side, size).await?;
     store.close().await;
+
+    let (flat, full) = (Store::open(flat).await?, Store::open(deep).await?);
+    let mut side = Side::open(deep).await?;
+    let filled = Instant::now();
+    fill(&mut side, size).await?;
+    line(
+        "  filled with",
+        &format!("{} jobs of {} workspaces, {:.0} s", size.queued, size.workspaces, filled.elapsed().as_secs_f64()),
+    );
+    depth(&flat, &full, size).await?;
+    flat.close().await;
+    full.close().await;
     Ok(())
 }
 
@@ -314,15 +311,15 @@ async fn postgres(server: &str, size: &Size) -> Result<()> {
     if fsync != "on" {
         return Err("the server's fsync is off: tests/postgres run --durable cargo bench --bench queue".into());
     }
-    let name = format!("ade_bench_{}", std::process::id());
+    let names = ["busy", "flat", "deep"].map(|what| format!("ade_bench_{}_{what}", std::process::id()));
     let at = server.rfind('/').map_or(server, |at| &server[..at]);
-    let url = format!("{at}/{name}");
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
-    let measured = match PgConnection::connect(&url).await {
-        Ok(side) => measure(&url, Side::Postgres(side), size).await,
-        Err(error) => Err(error.into()),
-    };
-    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut admin).await?;
+    for name in &names {
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
+    }
+    let measured = measure(&names.clone().map(|name| format!("{at}/{name}")), size).await;
+    for name in &names {
+        sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut admin).await?;
+    }
     measured
 }
 
@@ -334,11 +331,9 @@ async fn main() -> Result<()> {
         let folder = tempfile::Builder::new()
             .prefix("bench-queue-")
             .tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target"))?;
-        let path = folder.path().join("ade.db");
-        let url = format!("sqlite:{}", path.display());
         println!("SQLite, every commit on the disk");
-        Store::open(&url).await?.close().await;
-        measure(&url, Side::Sqlite(SqliteConnection::connect(&url).await?), &size).await?;
+        let urls = ["busy", "flat", "deep"].map(|what| format!("sqlite:{}/{what}.db", folder.path().display()));
+        measure(&urls, &size).await?;
     }
     match std::env::var("ADE_TEST_DATABASE_URL") {
         _ if only.as_deref() == Some("sqlite") => {}
