@@ -39,9 +39,6 @@ impl Store {
         // Rows of jobs are taken by ascending id everywhere; the entries of one job stay in order.
         batch.sort_by(|a, b| a.0.cmp(&b.0));
         let mut tx = self.db.begin().await?;
-        // In the order of their ids, as heartbeats lock them.
-        let mut batch: Vec<_> = batch.iter().collect();
-        batch.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         for (job, execution, phase, events) in batch {
             let next = events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX));
             let changed = tx
