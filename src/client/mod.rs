@@ -152,9 +152,12 @@ impl Client {
         }
         let (base, cause) = (&self.base, plain(&cause.to_string(), 300));
         if error.is_connect() {
-            let message = format!(
-                "no service answers at {base} ({cause}); is `ade serve` running? --server and ADE_SERVER choose another address"
-            );
+            let hint = if cause.contains("certificate") {
+                "ADE_CA_BUNDLE names authorities to trust besides the system's"
+            } else {
+                "is `ade serve` running? --server and ADE_SERVER choose another address"
+            };
+            let message = format!("no service answers at {base} ({cause}); {hint}");
             return ClientError::new(Blame::Environment, "server_unreachable", message);
         }
         let what = if error.is_timeout() { "does not answer in time" } else { "cut the connection" };

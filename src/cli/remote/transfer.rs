@@ -19,13 +19,7 @@ impl Remote {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        let template = match total {
-            Some(_) => "{msg}  {bar:30} {bytes} of {total_bytes}  {bytes_per_sec}",
-            None => "{msg}  {bytes}  {bytes_per_sec}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        measure(&bar, total);
         bar.with_message(plain(name, 40))
     }
 
@@ -85,13 +79,23 @@ impl Remote {
     ) -> Result<u64, ClientError> {
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bar = self.bar(&name, None);
-        let begun = |total: Option<u64>| {
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-        };
+        let begun = |total: Option<u64>| measure(&bar, total);
         let result = self.client.download(request, target, sha256, begun, |count| bar.inc(count)).await;
         bar.finish_and_clear();
         result
+    }
+}
+
+/// Shows what is known: how far it is, or only how much has come.
+fn measure(bar: &ProgressBar, total: Option<u64>) {
+    let template = match total {
+        Some(_) => "{msg}  {bar:30} {bytes} of {total_bytes}  {bytes_per_sec}",
+        None => "{msg}  {bytes}  {bytes_per_sec}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    if let Some(total) = total {
+        bar.set_length(total);
     }
 }
