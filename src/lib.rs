@@ -1,7 +1,7 @@
 //! ADE Runtime: a container job runtime for spreadsheet normalization.
 //!
 //! One concern per module; dependencies point downwards only: `cli` → `service` → `api` → `scheduler`, `queue` → `store`, `blob`,
-//! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `image` stands by itself. Nothing below `api` knows HTTP,
+//! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `cli` → `client` → the types of `api`; `image` stands by itself. Nothing below `api` knows HTTP,
 //! nothing above `sandbox` knows Docker, nothing above `store` knows SQL.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,6 +10,7 @@ pub mod api;
 pub mod auth;
 pub mod blob;
 pub mod cli;
+pub mod client;
 pub mod events;
 pub mod health;
 pub mod ids;

@@ -1,10 +1,13 @@
-//! Every setting, in two structs: [`Settings`] of the instance for every command, [`ServeSettings`] of the service. Parsed
+//! Every setting, in three structs: [`Settings`] of the instance for every command, [`ServeSettings`] of the service,
+//! [`ClientSettings`] of the commands that speak to one. Parsed
 //! once from flags and environment, documented in `--help` and `docs/operations/settings.md` (a test compares the two).
 
+mod client;
 mod mask;
 mod resolved;
 mod serve;
 
+pub use client::ClientSettings;
 pub use mask::mask;
 pub use resolved::{Resolved, resolved};
 pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};

@@ -12,7 +12,10 @@ use std::time::Duration;
 use support::{Package, Running, Upload, World, ade, run, start};
 
 const NO_DOCKER: &str = "unix:///nonexistent/docker.sock";
-const COMMANDS: [&str; 6] = ["run", "validate", "image", "doctor", "settings", "completions"];
+const COMMANDS: [&str; 13] = [
+    "run", "validate", "image", "doctor", "serve", "jobs", "documents", "configs", "workspaces", "keys", "system",
+    "settings", "completions",
+];
 
 /// Runs `ade` with these arguments to its end.
 fn call(args: &[&str]) -> Output {
@@ -274,6 +277,8 @@ fn every_command_explains_itself() {
         (&["image", "build", "--help"], &["--route"]),
         (&["image", "show", "--help"], &["--json"]),
         (&["doctor", "--help"], &["--json"]),
+        (&["jobs", "--help"], &["submit", "wait", "tail", "download", "ADE_SERVER", "ADE_API_KEY", "ADE_WORKSPACE"]),
+        (&["jobs", "submit", "--help"], &["[FILE]", "--config", "--wait", "--retry-for", "ADE_SERVER"]),
         (&["completions", "--help"], &["bash", "zsh", "fish"]),
     ] {
         let output = call(args);

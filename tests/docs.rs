@@ -46,10 +46,11 @@ fn assert_documented(command: &clap::Command, header: &str) {
 
 #[test]
 fn every_setting_is_documented_with_its_variable_and_flag() {
-    use ade::settings::{ServeSettings, Settings};
+    use ade::settings::{ClientSettings, ServeSettings, Settings};
     use clap::Args;
     assert_documented(&Settings::augment_args(clap::Command::new("ade")), "environment variable");
     assert_documented(&ServeSettings::augment_args(clap::Command::new("ade")), "variable of the service");
+    assert_documented(&ClientSettings::augment_args(clap::Command::new("ade")), "variable of clients");
 }
 
 #[test]

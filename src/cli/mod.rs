@@ -4,9 +4,11 @@ mod doctor;
 mod image;
 mod node;
 mod progress;
+mod remote;
 mod run;
 mod serve;
 mod settings;
+mod staging;
 mod style;
 mod summary;
 mod validate;
@@ -35,8 +37,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  succeeded
   1  the job failed
-  2  bad usage, package or input
-  3  the environment: no Docker, no image, no disk
+  2  bad usage, package or input; a service refused the request
+  3  the environment: no Docker, no image, no disk, no service
   130  interrupted";
 
 /// How to talk to the caller.
@@ -62,6 +64,18 @@ enum Command {
     Doctor,
     /// Run the service: REST API, queue and scheduler
     Serve(Box<serve::Args>),
+    /// Submit jobs to a service; look at, wait for, cancel, retry and download them
+    Jobs(Box<remote::jobs::Args>),
+    /// Documents of a service: upload, list, download, delete
+    Documents(Box<remote::documents::Args>),
+    /// Configs of a service: register packages, and look at them
+    Configs(Box<remote::configs::Args>),
+    /// Workspaces of a service
+    Workspaces(Box<remote::workspaces::Args>),
+    /// API keys of a service
+    Keys(Box<remote::keys::Args>),
+    /// A service as a whole, for its admins
+    System(Box<remote::system::Args>),
     /// Show every setting: its value, and where the value comes from
     Settings(Box<settings::Args>),
     /// Print the OpenAPI document of the service
@@ -107,6 +121,12 @@ pub fn main() -> ExitCode {
                 let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
                 settings::main(*args, matches, output)
             }
+            Command::Jobs(args) => remote::jobs::main(*args, &settings, output).await,
+            Command::Documents(args) => remote::documents::main(*args, &settings, output).await,
+            Command::Configs(args) => remote::configs::main(*args, &settings, output).await,
+            Command::Workspaces(args) => remote::workspaces::main(*args, &settings, output).await,
+            Command::Keys(args) => remote::keys::main(*args, &settings, output).await,
+            Command::System(args) => remote::system::main(*args, &settings, output).await,
             Command::Doctor => doctor::main(&settings, output).await,
             Command::Completions { .. } | Command::Openapi => ExitCode::SUCCESS,
         }

@@ -62,8 +62,8 @@ impl Screen {
         }
     }
 
-    fn rate(&self) -> String {
-        let elapsed = self.pass_started.elapsed().as_secs_f64();
+    fn rate(&self, elapsed: Duration) -> String {
+        let elapsed = elapsed.as_secs_f64();
         if self.rows == 0 || elapsed < 0.05 {
             return String::new();
         }
@@ -81,7 +81,7 @@ impl Screen {
 impl Observer for Screen {
     fn event(&mut self, event: &Event) {
         let text = |key: &str| plain(event.detail.get(key).and_then(|value| value.as_str()).unwrap_or_default(), 400);
-        match event.event {
+        match &*event.event {
             "start" => self.say("starting the container"),
             "pass.start" => {
                 self.pass = text("pass");
@@ -100,7 +100,8 @@ impl Observer for Screen {
                 self.rows = rows.unwrap_or(self.rows);
                 let took = event.duration_ms.unwrap_or_default();
                 let rows = if self.rows > 0 { format!("{} rows", thousands(self.rows)) } else { String::new() };
-                self.line(&format!("  {:<10} {rows:>16} {:>9}{}", self.pass, seconds(took), paint(DIM, self.rate())));
+                let rate = self.rate(Duration::from_millis(took));
+                self.line(&format!("  {:<10} {rows:>16} {:>9}{}", self.pass, seconds(took), paint(DIM, rate)));
             }
             "hook.start" if self.bar.is_some() => self.say(&format!("hook {} {}", text("stage"), text("hook"))),
             "log" if self.echoed < ECHOED_LINES => {
@@ -116,6 +117,7 @@ impl Observer for Screen {
             }
             "worker.timeout" => self.say("time is up, stopping"),
             "cancel" => self.say("cancelling"),
+            "requeue" => self.line(&paint(WARN, "  the execution was cut off; the job waits for another one")),
             _ => {}
         }
     }
@@ -128,7 +130,7 @@ impl Observer for Screen {
                 "{:<10} {}{total} rows{}",
                 plain(&progress.pass, 20),
                 thousands(progress.rows),
-                self.rate()
+                self.rate(self.pass_started.elapsed())
             ));
         }
     }

@@ -16,6 +16,40 @@ pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// The style of a job's state.
+pub fn state(state: &str) -> Style {
+    match state {
+        "succeeded" => GOOD,
+        "failed" => BAD,
+        "cancelled" | "cancelling" => WARN,
+        _ => STRONG,
+    }
+}
+
+/// Prints rows under dimmed headers, each column as wide as it needs.
+pub fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) {
+    let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(|column| wide(column).max(headers[column].len()));
+    let line = |cells: [&str; N]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    anstream::println!("{}", paint(DIM, line(headers)));
+    for row in rows {
+        anstream::println!("{}", line(row.each_ref().map(String::as_str)));
+    }
+}
+
+/// Prints names and values, those that there are.
+pub fn fields(fields: &[(&str, Option<String>)]) {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            anstream::println!("{}  {value}", paint(STRONG, format!("{name:width$}")));
+        }
+    }
+}
+
 /// Prints a failure to stderr: kind, message, and where in the package.
 pub fn failure(failure: &Failure) {
     anstream::eprintln!("{} {}", paint(BAD, format!("error[{}]:", failure.kind)), failure.message);

@@ -1,13 +1,15 @@
 //! What a person reads after a job: columns with scores, issues, time, files. Read from the artifact, which is the record.
 
-use super::style::{BAD, DIM, GOOD, STRONG, WARN, bytes, paint, seconds, thousands};
-use crate::job::{JobReport, Prepared};
-use crate::sandbox::Outcome;
+use super::Output;
+use super::style::{self, BAD, DIM, GOOD, STRONG, WARN, bytes, paint, seconds, thousands};
+use crate::ids::JobId;
+use crate::sandbox::Failure;
+use crate::sandbox::protocol::ContainerUsage;
 use crate::text::plain;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Tables whose columns are listed; the artifact has all.
 const SHOWN_TABLES: usize = 6;
@@ -128,7 +130,7 @@ impl Summary {
             .flat_map(|sheet| sheet.tables.iter().map(move |table| (sheet, table)))
             .flat_map(|(sheet, table)| {
                 table.mapping.iter().map(move |mapping| {
-                    serde_json::json!({
+                    json!({
                         "sheet": sheet.name, "table": table.id, "column": mapping.raw.column, "header": mapping.raw.header,
                         "target_field": mapping.target_field, "score": mapping.score,
                     })
@@ -136,7 +138,7 @@ impl Summary {
             })
             .collect();
         let totals = self.summary.unwrap_or_default();
-        serde_json::json!({
+        json!({
             "rows_written": totals.rows_written,
             "columns_written": totals.columns_written,
             "issues_found": totals.issues_found,
@@ -147,35 +149,75 @@ impl Summary {
     }
 }
 
-/// Prints the result of a job on stdout.
-pub fn print(
-    prepared: &Prepared,
-    report: &JobReport,
-    summary: Option<&Summary>,
-    out: &Path,
-    timings: &Value,
-    quiet: bool,
-) {
-    let state = report.outcome.state();
-    let style = match report.outcome {
-        Outcome::Succeeded(_) => GOOD,
-        Outcome::Cancelled(_) => WARN,
-        Outcome::Failed(_) => BAD,
-    };
-    let info = &prepared.manifest().info;
+/// A job that has ended, here or on a service.
+pub struct Ended<'a> {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub state: &'a str,
+    /// Its id.
+    pub id: &'a JobId,
+    /// Title of what it ran.
+    pub title: &'a str,
+    /// Version of that.
+    pub version: &'a str,
+    /// Why it did not succeed.
+    pub failure: Option<&'a Failure>,
+    /// What it used.
+    pub usage: &'a ContainerUsage,
+    /// Time by phase.
+    pub timings: &'a Value,
+    /// Its files, and where they are.
+    pub files: Vec<(String, PathBuf)>,
+    /// What became of a container that Docker did not remove.
+    pub left_behind: Option<&'a str>,
+}
+
+/// Tells how a job ended: as JSON, or the result on stdout and what went wrong on stderr.
+pub fn tell(job: &Ended<'_>, summary: Option<&Summary>, output: Output) {
+    let diagnostics = job.failure.and_then(|failure| failure.detail.as_ref()?.get("diagnostics"));
+    if output.json {
+        let files: serde_json::Map<String, Value> =
+            job.files.iter().map(|(name, path)| (name.clone(), path.display().to_string().into())).collect();
+        let mut said = json!({
+            "status": job.state,
+            "job_id": job.id,
+            "error": job.failure,
+            "files": files,
+            "summary": summary.map(Summary::to_json),
+            "usage": {"cpu_ms": job.usage.cpu_ms, "peak_memory_bytes": job.usage.peak_memory_bytes},
+            "timings": job.timings,
+            "diagnostics": diagnostics.cloned().unwrap_or_else(|| json!([])),
+        });
+        if let Some(left_behind) = job.left_behind {
+            said["left_behind"] = left_behind.into();
+        }
+        println!("{said}");
+        return;
+    }
+    style::diagnostics(diagnostics.and_then(Value::as_array).map_or(&[], Vec::as_slice));
+    print(job, summary, output.quiet);
+    if let Some(failure) = job.failure {
+        style::failure(failure);
+    }
+    if let Some(left_behind) = job.left_behind {
+        style::warning(left_behind);
+    }
+}
+
+fn print(job: &Ended<'_>, summary: Option<&Summary>, quiet: bool) {
+    let timings = job.timings;
+    let style = style::state(job.state);
     let totals = summary.and_then(|summary| summary.summary).unwrap_or_default();
     let took = seconds(timings["total_ms"].as_u64().unwrap_or_default());
-    let rows = match report.outcome {
-        Outcome::Succeeded(_) => {
-            format!("{} rows × {} columns in ", thousands(totals.rows_written), totals.columns_written)
-        }
-        _ => String::from("after "),
+    let rows = if job.failure.is_none() && summary.is_some() {
+        format!("{} rows × {} columns in ", thousands(totals.rows_written), totals.columns_written)
+    } else {
+        String::from("after ")
     };
     anstream::println!(
         "{}  {} {}  {rows}{took}",
-        paint(style, state),
-        paint(STRONG, plain(&info.title, 80)),
-        paint(DIM, plain(&info.version, 64))
+        paint(style, job.state),
+        paint(STRONG, plain(job.title, 80)),
+        paint(DIM, plain(job.version, 64))
     );
     if quiet {
         return;
@@ -187,21 +229,26 @@ pub fn print(
     }
     let ms = |key: &str| timings[key].as_u64().unwrap_or_default();
     let time = |key: &str| seconds(ms(key));
-    let memory =
-        report.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
-    let cpu = report.usage.cpu_ms.map(|cpu| format!("  ({} CPU{memory})", seconds(cpu))).unwrap_or_default();
+    // A service queues, a command prepares.
+    let first = match timings.get("queue_ms") {
+        Some(_) => format!("queue {}", time("queue_ms")),
+        None => format!("prepare {}", time("prepare_ms")),
+    };
+    let memory = job.usage.peak_memory_bytes.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
+    let cpu = job.usage.cpu_ms.map(|cpu| format!("  ({} CPU{memory})", seconds(cpu))).unwrap_or_default();
     anstream::println!(
-        "\n{}  prepare {}, start {}, run {}, collect {}{}",
+        "\n{}  {first}, start {}, run {}, collect {}{}",
         paint(STRONG, "Time"),
-        time("prepare_ms"),
         seconds(ms("create_ms") + ms("start_ms")),
         time("run_ms"),
         time("collect_ms"),
         paint(DIM, cpu)
     );
-    anstream::println!("{}", paint(STRONG, "Files"));
-    for name in &report.files {
-        anstream::println!("  {}", out.join(name).display());
+    if !job.files.is_empty() {
+        anstream::println!("{}", paint(STRONG, "Files"));
+    }
+    for (_, path) in &job.files {
+        anstream::println!("  {}", path.display());
     }
 }
 

@@ -4,8 +4,9 @@
 //! `docs/developers/events.md`; a test compares it with [`EVENTS`].
 
 use crate::text::plain;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::io::{self, Write};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -52,7 +53,7 @@ pub const EVENTS: &[EventName] = &[
 ];
 
 /// How important an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// For developers of packages.
@@ -79,14 +80,14 @@ impl Level {
 }
 
 /// One line of `events.ndjson`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
     /// RFC 3339, UTC, milliseconds.
     pub ts: String,
     /// From 1, without gaps.
     pub seq: u64,
-    /// One of [`EVENTS`].
-    pub event: &'static str,
+    /// One of [`EVENTS`]; a reader may meet one of a newer program.
+    pub event: Cow<'static, str>,
     /// Importance.
     pub level: Level,
     /// The job.
@@ -97,12 +98,12 @@ pub struct Event {
     pub execution: u32,
     /// Job state after the event, where it changes it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<&'static str>,
+    pub state: Option<Cow<'static, str>>,
     /// How long that took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
     /// More about it; strings in it that come from a container are plain text.
-    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub detail: Map<String, Value>,
 }
 
@@ -219,12 +220,12 @@ impl<W: Write> Draft<'_, W> {
         let event = Event {
             ts: now(),
             seq,
-            event: self.name,
+            event: self.name.into(),
             level: self.level,
             job_id: log.job_id.clone(),
             attempt: log.attempt,
             execution: log.execution,
-            state: self.state,
+            state: self.state.map(Cow::from),
             duration_ms: self.duration_ms,
             detail: self.detail,
         };

@@ -6,7 +6,7 @@
 use super::limits::Limits;
 use super::protocol::{ChildEnd, Done, ProtocolError, ReportedError, ReportedOutcome, RunSummary, StopReason};
 use crate::text::plain;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $fault:ident;)+) => {
@@ -120,6 +120,13 @@ impl Serialize for FailureKind {
     }
 }
 
+impl<'de> Deserialize<'de> for FailureKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_text(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no kind of failure")))
+    }
+}
+
 impl std::fmt::Display for FailureKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -159,7 +166,7 @@ impl FailureKind {
 }
 
 /// A failure, as it stands in the job record, the artifact, the events and on the terminal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// Stable kind.
     pub kind: FailureKind,

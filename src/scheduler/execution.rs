@@ -302,7 +302,7 @@ impl Observer for Sink {
             self.events.phase(&job.id, job.execution, Phase::Running);
         }
         if event.level >= Level::Error {
-            tracing::debug!(job = %job.id, event = event.event, "{line}", line = stored.line);
+            tracing::debug!(job = %job.id, event = %event.event, "{line}", line = stored.line);
         }
         self.inner.metrics.events_written(1);
         self.events.event(&job.id, job.execution, stored);

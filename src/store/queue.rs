@@ -829,12 +829,12 @@ impl<'a> Lines<'a> {
         let event = Event {
             ts: crate::events::now(),
             seq: self.seq,
-            event,
+            event: event.into(),
             level,
             job_id: self.job.id.to_string(),
             attempt: self.job.attempt,
             execution: self.job.execution,
-            state: state.map(JobState::as_str),
+            state: state.map(|state| state.as_str().into()),
             duration_ms: None,
             detail: detail.as_object().cloned().unwrap_or_default(),
         };

@@ -1,0 +1,127 @@
+//! `ade configs`.
+
+use super::{Listing, Remote, moment, submit};
+use crate::api::routes::configs::ConfigRecord;
+use crate::cli::{Exit, Output};
+use crate::client::{Blame, ClientError};
+use crate::job::open_package;
+use crate::settings::{ClientSettings, Settings};
+use crate::text::plain;
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    client: ClientSettings,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Register a package as version v1 of a new config
+    Register(Register),
+    /// List configs, the newest first
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show a config
+    Get {
+        /// The config, by id or slug
+        config: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Register {
+    /// Config package: a folder, or a zip of one
+    package: PathBuf,
+    /// Its name in commands and URLs: lower-case letters, digits and hyphens
+    #[arg(long, value_name = "SLUG")]
+    slug: String,
+    /// Its name for people [default: the manifest's title]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+/// Runs the command.
+pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
+    let command = args.command;
+    super::run(args.client, settings, output, async |remote: &Remote| run(remote, command).await).await
+}
+
+async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
+    let configs = ["workspaces", remote.workspace().await?, "configs"];
+    match command {
+        Command::Register(args) => {
+            let record = register(remote, &configs, args).await?;
+            Ok(show(remote, &record))
+        }
+        Command::List { listing } => {
+            let headers = ["CONFIG", "SLUG", "TITLE", "VERSION", "REGISTERED"];
+            remote
+                .list(&configs, &[], listing, headers, |config: &ConfigRecord| {
+                    let latest = config.latest_version.as_ref();
+                    [
+                        config.config_id.to_string(),
+                        plain(&config.slug, 100),
+                        plain(&config.title, 40),
+                        latest.map(|version| plain(&version.version, 10)).unwrap_or_default(),
+                        moment(&config.created_at),
+                    ]
+                })
+                .await
+        }
+        Command::Get { config } => Ok(show(remote, &submit::config(remote, &config).await?)),
+    }
+}
+
+async fn register(remote: &Remote, configs: &[&str], args: Register) -> Result<ConfigRecord, ClientError> {
+    // Its canonical zip, whatever it is: small, and the same wherever it is made.
+    let packing = tokio::task::spawn_blocking(move || -> Result<_, ClientError> {
+        let package = open_package(&args.package)?;
+        let mut zip = Vec::new();
+        package.write_canonical_zip(&mut zip).map_err(|error| ClientError::unreadable(&args.package, error))?;
+        Ok((package.package_sha256().to_owned(), zip))
+    });
+    let (sha256, zip) =
+        packing.await.map_err(|error| ClientError::new(Blame::Environment, "host_io", error.to_string()))??;
+    let mut form = Form::new().text("slug", args.slug).part("package", Part::bytes(zip).file_name("package.zip"));
+    for (name, text) in [("title", args.title), ("description", args.description)] {
+        if let Some(text) = text {
+            form = form.text(name, text);
+        }
+    }
+    let record: ConfigRecord = remote.client.json(remote.client.request(Method::POST, configs).multipart(form)).await?;
+    let stored = record.latest_version.as_ref().map(|version| version.package_sha256.as_str());
+    if stored != Some(&*sha256) {
+        let message = format!("the service has stored {} with another sha256 than {sha256}", record.config_id);
+        return Err(ClientError::new(Blame::Environment, "hash_mismatch", message));
+    }
+    Ok(record)
+}
+
+fn show(remote: &Remote, config: &ConfigRecord) -> Exit {
+    let latest = config.latest_version.as_ref();
+    remote.show(
+        config,
+        &[
+            ("config", Some(config.config_id.to_string())),
+            ("slug", Some(plain(&config.slug, 100))),
+            ("title", Some(plain(&config.title, 255))),
+            ("description", Some(plain(&config.description, 500)).filter(|text| !text.is_empty())),
+            ("version", latest.map(|version| format!("{} ({})", version.version, version.config_version_id))),
+            ("manifest", latest.map(|version| plain(&version.manifest_version, 64))),
+            ("sha256", latest.map(|version| plain(&version.package_sha256, 64))),
+            ("max running", config.max_running.map(|max| max.to_string())),
+            ("registered", Some(moment(&config.created_at))),
+        ],
+    )
+}

@@ -1,0 +1,8 @@
+//! The commands that speak to a service, against a real one with real containers.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod failures;
+mod flow;
+mod service;
