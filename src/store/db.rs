@@ -7,7 +7,7 @@ use super::StoreError;
 use sqlx::pool::{Pool, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr, Transaction};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,10 @@ pub(super) type Result<T> = std::result::Result<T, StoreError>;
 
 /// How long a call waits for a connection before the database counts as gone.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a statement waits for its answer before the database counts as gone: a machine that vanished closes no connection.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A process that is stopped in the middle of a transaction must not stop all others, which wait for its locks.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'";
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 
@@ -40,6 +44,18 @@ impl Database {
             let pool = PoolOptions::<Postgres>::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(ACQUIRE)
+                .after_connect(|connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+                })
+                // What the pool itself does then, it does without a bound, and a connection that answers no more would keep its place.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        match tokio::time::timeout(ACQUIRE, connection.ping()).await {
+                            Ok(answer) => answer.map(|()| true),
+                            Err(_) => Err(sqlx::Error::PoolTimedOut),
+                        }
+                    })
+                })
                 .connect_with(options.application_name("ade"))
                 .await?;
             migrate(&sqlx::migrate!("migrations/postgres"), &pool).await?;
@@ -62,6 +78,9 @@ impl Database {
         let writer = PoolOptions::<Sqlite>::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE)
+            // When a disk is full, SQLite rolls back by itself; sqlx's own rollback then fails, and it counts the connection as in
+            // a transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
         migrate(&sqlx::migrate!("migrations/sqlite"), &writer).await?;
@@ -77,7 +96,7 @@ impl Database {
     pub(super) async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(answered(pool.begin()).await?),
         })
     }
 
@@ -85,7 +104,7 @@ impl Database {
     pub(super) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite { readers, .. } => sqlite_rows(sql, args, readers).await,
-            Self::Postgres(pool) => postgres_rows(sql, args, pool).await,
+            Self::Postgres(pool) => answered(postgres_rows(sql, args, pool)).await,
         }
     }
 
@@ -129,6 +148,14 @@ where
     })
 }
 
+/// Waits for an answer of a server, and not for ever.
+async fn answered<T, E: Into<StoreError>>(work: impl Future<Output = std::result::Result<T, E>>) -> Result<T> {
+    match tokio::time::timeout(ANSWER, work).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(StoreError::Unavailable(format!("it did not answer within {} s", ANSWER.as_secs()))),
+    }
+}
+
 /// The URL without its password.
 pub(super) fn masked(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
@@ -151,7 +178,7 @@ impl Tx {
     pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64> {
         Ok(match self {
             Self::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => answered(bind_postgres(sql, args).execute(&mut **tx)).await?.rows_affected(),
         })
     }
 
@@ -159,7 +186,7 @@ impl Tx {
     pub(super) async fn fetch(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite(tx) => sqlite_rows(sql, args, &mut **tx).await,
-            Self::Postgres(tx) => postgres_rows(sql, args, &mut **tx).await,
+            Self::Postgres(tx) => answered(postgres_rows(sql, args, &mut **tx)).await,
         }
     }
 
@@ -195,7 +222,7 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(tx.commit()).await?,
         }
         Ok(())
     }
