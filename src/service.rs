@@ -223,7 +223,10 @@ pub async fn run(
     close.send_replace(true);
     server.await.ok();
     std::fs::remove_file(&address_path).ok();
-    store.close().await;
+    // Whoever is still at the database has nothing to say any more.
+    if tokio::time::timeout(HTTP_GRACE, store.close()).await.is_err() {
+        tracing::warn!("connections to the database are cut off");
+    }
     tracing::info!("stopped");
     Ok(())
 }

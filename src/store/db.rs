@@ -7,7 +7,7 @@ use super::StoreError;
 use sqlx::pool::{Pool, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr, Transaction};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +15,15 @@ pub(super) type Result<T> = std::result::Result<T, StoreError>;
 
 /// How long a call waits for a connection before the database counts as gone.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a statement waits for its answer before the database counts as gone: a machine that vanished closes no connection.
+const ANSWER: Duration = Duration::from_secs(10);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// Every statement that the queue waits for has an index. Until a table was first analyzed, the planner guesses that its values
 /// repeat, and would read all of `jobs` for each batch of submissions. What it must read whole it then thinks so dear that it
-/// compiles it, which takes longer than all else. Not startup options: connection poolers refuse those.
-const PLANNER: &str = "SET enable_seqscan = off; SET jit = off";
+/// compiles it, which takes longer than all else. And a process that is stopped in the middle of a transaction must not stop all
+/// others, which wait for its locks. Not startup options: connection poolers refuse those.
+const SESSION: &str = "SET enable_seqscan = off; SET jit = off; SET idle_in_transaction_session_timeout = '10s'";
 
 /// A database, with its connections.
 #[derive(Debug, Clone)]
@@ -45,7 +48,16 @@ impl Database {
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(ACQUIRE)
                 .after_connect(|connection, _| {
-                    Box::pin(async move { sqlx::raw_sql(PLANNER).execute(connection).await.map(drop) })
+                    Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+                })
+                // What the pool itself does then, it does without a bound, and a connection that answers no more would keep its place.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        match tokio::time::timeout(ACQUIRE, connection.ping()).await {
+                            Ok(answer) => answer.map(|()| true),
+                            Err(_) => Err(sqlx::Error::PoolTimedOut),
+                        }
+                    })
                 })
                 .connect_with(options.application_name("ade"))
                 .await?;
@@ -69,6 +81,9 @@ impl Database {
         let writer = PoolOptions::<Sqlite>::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE)
+            // When a disk is full, SQLite rolls back by itself; sqlx's own rollback then fails, and it counts the connection as in
+            // a transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
         migrate(&sqlx::migrate!("migrations/sqlite"), &writer).await?;
@@ -84,7 +99,7 @@ impl Database {
     pub(super) async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(answered(pool.begin()).await?),
         })
     }
 
@@ -92,7 +107,7 @@ impl Database {
     pub(super) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite { readers, .. } => sqlite_rows(sql, args, readers).await,
-            Self::Postgres(pool) => postgres_rows(sql, args, pool).await,
+            Self::Postgres(pool) => answered(postgres_rows(sql, args, pool)).await,
         }
     }
 
@@ -136,6 +151,14 @@ where
     })
 }
 
+/// Waits for an answer of a server, and not for ever.
+async fn answered<T, E: Into<StoreError>>(work: impl Future<Output = std::result::Result<T, E>>) -> Result<T> {
+    match tokio::time::timeout(ANSWER, work).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(StoreError::Unavailable(format!("it did not answer within {} s", ANSWER.as_secs()))),
+    }
+}
+
 /// The URL without its password.
 pub(super) fn masked(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
@@ -158,7 +181,7 @@ impl Tx {
     pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64> {
         Ok(match self {
             Self::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => answered(bind_postgres(sql, args).execute(&mut **tx)).await?.rows_affected(),
         })
     }
 
@@ -166,7 +189,7 @@ impl Tx {
     pub(super) async fn fetch(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite(tx) => sqlite_rows(sql, args, &mut **tx).await,
-            Self::Postgres(tx) => postgres_rows(sql, args, &mut **tx).await,
+            Self::Postgres(tx) => answered(postgres_rows(sql, args, &mut **tx)).await,
         }
     }
 
@@ -203,7 +226,7 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(tx.commit()).await?,
         }
         Ok(())
     }

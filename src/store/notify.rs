@@ -40,7 +40,8 @@ impl Store {
     pub async fn listen(&self) -> Result<Option<Listener>> {
         let Database::Postgres(pool) = &self.db else { return Ok(None) };
         let mut listener = PgListener::connect_with(pool).await?;
-        listener.ignore_pool_close_event(true);
+        // It has one of the pool's connections, and gives it back when the pool closes.
+        listener.ignore_pool_close_event(false);
         listener.listen(CHANNEL).await?;
         Ok(Some(Listener(listener)))
     }

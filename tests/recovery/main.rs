@@ -1,0 +1,21 @@
+//! `ade serve` when things break: the process, its machine, Docker, the database, the disk, another node.
+//!
+//! Every test starts the real program in a folder of its own and looks afterwards at what must be true whatever happened: see
+//! `truth`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api;
+mod crashes;
+mod database;
+mod draining;
+mod faults;
+mod leftovers;
+mod nodes;
+mod proxy;
+mod retention;
+mod scheduling;
+mod site;
+mod starting;
+mod truth;
