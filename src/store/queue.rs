@@ -197,8 +197,8 @@ impl Store {
         let mut answers = Vec::with_capacity(batch.len());
         for verdict in verdicts {
             answers.push(match verdict {
-                Verdict::New(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: false }),
-                Verdict::Twin(index) => Ok(Admitted { job: admission.new[index].0.clone(), replayed: true }),
+                Verdict::New(index) => Ok(Admitted { job: admission.new[index].clone(), replayed: false }),
+                Verdict::Twin(index) => Ok(Admitted { job: admission.new[index].clone(), replayed: true }),
                 Verdict::Known(id) => match tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![&id]).await? {
                     Some(row) => Ok(Admitted { job: jobs::read(&row)?, replayed: true }),
                     None => return Err(super::StoreError::Internal(format!("{id} is gone"))),
@@ -507,7 +507,9 @@ struct Admission {
     present: BTreeSet<String>,
     twins: HashMap<(VersionId, String), JobId>,
     remembered: HashMap<(WorkspaceId, String), (String, JobId)>,
-    new: Vec<(JobRow, Option<(String, String)>)>,
+    new: Vec<JobRow>,
+    /// Idempotency keys of this batch: workspace, key, fingerprint, and the job that is their answer.
+    keys: Vec<(WorkspaceId, String, String, JobId)>,
 }
 
 impl Admission {
@@ -566,6 +568,7 @@ impl Admission {
             twins,
             remembered,
             new: Vec::new(),
+            keys: Vec::new(),
         })
     }
 
@@ -583,9 +586,10 @@ impl Admission {
         }
         let twin = (submission.version_id.clone(), submission.input_hash.clone());
         if submission.retry_of.is_none()
-            && let Some(job) = self.twins.get(&twin)
+            && let Some(job) = self.twins.get(&twin).cloned()
         {
-            return self.known(job.clone());
+            self.remember(submission, &job);
+            return self.known(job);
         }
         if let Some(gone) =
             submission.documents.iter().find(|document| !self.present.contains(document.document_id.as_str()))
@@ -605,16 +609,23 @@ impl Admission {
         self.queued += 1;
         line.queued += 1;
         let job = new_job(submission, self.now);
-        if let (Some(key), Some((_, fingerprint))) = (remembered_key, &submission.idempotency) {
-            self.remembered.insert(key, (fingerprint.clone(), job.id.clone()));
-        }
+        self.remember(submission, &job.id);
         self.twins.insert(twin, job.id.clone());
-        self.new.push((job, submission.idempotency.clone()));
+        self.new.push(job);
         Verdict::New(self.new.len() - 1)
     }
 
+    /// The answer to an idempotency key, whether its job is new or a twin that was there.
+    fn remember(&mut self, submission: &Submission, job: &JobId) {
+        if let Some((key, fingerprint)) = &submission.idempotency {
+            let workspace = submission.workspace_id.clone();
+            self.remembered.insert((workspace.clone(), key.clone()), (fingerprint.clone(), job.clone()));
+            self.keys.push((workspace, key.clone(), fingerprint.clone(), job.clone()));
+        }
+    }
+
     fn known(&self, id: JobId) -> Verdict {
-        match self.new.iter().position(|(job, _)| job.id == id) {
+        match self.new.iter().position(|job| job.id == id) {
             Some(index) => Verdict::Twin(index),
             None => Verdict::Known(id),
         }
@@ -625,13 +636,31 @@ impl Admission {
     }
 
     async fn store(&self, tx: &mut Tx) -> Result<()> {
-        if self.new.is_empty() {
-            return Ok(());
+        if !self.new.is_empty() {
+            self.store_jobs(tx).await?;
         }
+        let expires_at = self.now + IDEMPOTENCY_MS;
+        let keys = self
+            .keys
+            .iter()
+            .map(|(workspace, key, fingerprint, job)| {
+                args![workspace, key.as_str(), fingerprint.as_str(), job, expires_at]
+            })
+            .collect();
+        tx.insert(
+            "INSERT INTO idempotency_keys (workspace_id, idempotency_key, fingerprint, job_id, expires_at) VALUES",
+            "ON CONFLICT (workspace_id, idempotency_key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+             job_id = excluded.job_id, expires_at = excluded.expires_at",
+            keys,
+        )
+        .await
+    }
+
+    async fn store_jobs(&self, tx: &mut Tx) -> Result<()> {
         let jobs = self
             .new
             .iter()
-            .map(|(job, _)| {
+            .map(|job| {
                 args![
                     &job.id,
                     &job.workspace_id,
@@ -663,38 +692,23 @@ impl Admission {
         let documents: BTreeSet<(&str, &str)> = self
             .new
             .iter()
-            .flat_map(|(job, _)| job.documents.iter().map(|document| (document.document_id.as_str(), job.id.as_str())))
+            .flat_map(|job| job.documents.iter().map(|document| (document.document_id.as_str(), job.id.as_str())))
             .collect();
         let documents = documents.into_iter().map(|(document, job)| args![document, job]).collect();
         tx.insert("INSERT INTO job_documents (document_id, job_id) VALUES", "", documents).await?;
         let events = self
             .new
             .iter()
-            .flat_map(|(job, _)| {
+            .flat_map(|job| {
                 first_events(job)
                     .into_iter()
                     .map(|event| args![&job.id, i64::try_from(event.seq).unwrap_or_default(), event.line])
             })
             .collect();
         tx.insert("INSERT INTO job_events (job_id, seq, line) VALUES", "", events).await?;
-        let keys = self
-            .new
-            .iter()
-            .filter_map(|(job, idempotency)| {
-                let (key, fingerprint) = idempotency.as_ref()?;
-                Some(args![&job.workspace_id, key.as_str(), fingerprint.as_str(), &job.id, self.now + IDEMPOTENCY_MS,])
-            })
-            .collect();
-        tx.insert(
-            "INSERT INTO idempotency_keys (workspace_id, idempotency_key, fingerprint, job_id, expires_at) VALUES",
-            "ON CONFLICT (workspace_id, idempotency_key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-             job_id = excluded.job_id, expires_at = excluded.expires_at",
-            keys,
-        )
-        .await?;
         let mut by_workspace: BTreeMap<&WorkspaceId, i64> = BTreeMap::new();
         let mut by_config: BTreeMap<&ConfigId, i64> = BTreeMap::new();
-        for (job, _) in &self.new {
+        for job in &self.new {
             *by_workspace.entry(&job.workspace_id).or_default() += 1;
             *by_config.entry(&job.config_id).or_default() += 1;
         }
