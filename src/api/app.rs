@@ -175,7 +175,9 @@ impl App {
         }
         let found = match path.parse::<WorkspaceId>() {
             Ok(id) => self.store.workspace(&id).await?,
-            Err(_) => self.store.workspace_by_slug(path).await?,
+            Err(_) if is_slug(path) => self.store.workspace_by_slug(path).await?,
+            // No workspace can have it, and a database may not even take it as a text.
+            Err(_) => None,
         };
         Ok(found.map(|workspace| {
             let workspace = Arc::new(workspace);
@@ -253,11 +255,13 @@ impl App {
     }
 
     async fn authenticate(&self, parts: &Parts) -> Result<Caller, Problem> {
-        let unauthorized = |detail: &str| {
-            Problem::new(Code::Unauthorized)
+        // Every 401 says how to do better (RFC 9110, 15.5.2).
+        let refused = |code: Code, detail: String| {
+            Problem::new(code)
                 .detail(detail)
                 .header(axum::http::header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"))
         };
+        let unauthorized = |detail: &str| refused(Code::Unauthorized, detail.to_owned());
         let sent = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.ok_or_else(|| unauthorized("send an API key: Authorization: Bearer ade_…"))?;
         let (scheme, key) = sent.split_once(' ').unwrap_or(("", sent));
@@ -268,15 +272,11 @@ impl App {
             .filter(|stored| auth::matches(key.trim(), &stored.secret_sha256))
             .ok_or_else(|| unauthorized("the API key is not known here"))?;
         if stored.revoked_at.is_some() {
-            return Err(
-                Problem::new(Code::KeyRevoked).detail(format!("the key {} was revoked; use another", stored.prefix))
-            );
+            return Err(refused(Code::KeyRevoked, format!("the key {} was revoked; use another", stored.prefix)));
         }
         let now = now_ms();
         if stored.expires_at.is_some_and(|expires| expires <= now) {
-            return Err(
-                Problem::new(Code::KeyExpired).detail(format!("the key {} has expired; make a new one", stored.prefix))
-            );
+            return Err(refused(Code::KeyExpired, format!("the key {} has expired; make a new one", stored.prefix)));
         }
         if let Some(rates) = &self.rates
             && let Err(wait) = rates.check_key(&stored.id)
@@ -354,6 +354,14 @@ impl From<StoreError> for Problem {
             }
         }
     }
+}
+
+/// Whether a text can be the slug of a workspace or of a config.
+#[must_use]
+pub fn is_slug(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let first = text.bytes().next().is_some_and(allowed);
+    first && text.len() <= 100 && text.bytes().all(|byte| allowed(byte) || byte == b'-')
 }
 
 /// Why the service is not ready, as far as uploads are concerned.

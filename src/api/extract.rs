@@ -1,15 +1,19 @@
 //! Extractors that refuse with a [`Problem`]: JSON bodies, query parameters, path parameters.
 
 use super::problem::{Code, Problem};
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, OptionalFromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
+use futures_util::StreamExt;
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The most bytes that a [`Body`] has by default: 1 MiB.
@@ -82,7 +86,7 @@ pub fn too_large(limit: u64) -> Problem {
 pub fn body_problem(error: &(dyn Error + 'static), limit: u64) -> Problem {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<LengthLimitError>() {
+        if error.is::<LengthLimitError>() || error.is::<FormTooLarge>() {
             return too_large(limit);
         }
         if let Some(timeout) = error.downcast_ref::<BodyTimeout>() {
@@ -95,6 +99,67 @@ pub fn body_problem(error: &(dyn Error + 'static), limit: u64) -> Problem {
         };
     }
     Problem::new(Code::BadRequest).detail("the body broke off or is badly framed")
+}
+
+/// A form whose files may be of any size, and nothing else may: its heads and what is around its parts, which are kept in
+/// memory, are bounded. The reader of each part bounds the part.
+pub struct Form {
+    parts: Multipart,
+    /// How much more of the body may be read, bytes.
+    allowance: Arc<AtomicU64>,
+}
+
+/// Bytes around a part.
+const FORM_HEAD: u64 = 1 << 20;
+
+impl Form {
+    /// Reads the form of a request. Refusals are the caller's to word.
+    ///
+    /// # Errors
+    /// When it says that it is no form.
+    pub async fn open(request: Request) -> Result<Self, MultipartRejection> {
+        let allowance = Arc::new(AtomicU64::new(FORM_HEAD));
+        let left = Arc::clone(&allowance);
+        let mut request = request.map(|body| {
+            let bytes = body.into_data_stream().map(move |chunk| {
+                let chunk = chunk?;
+                let length = chunk.len() as u64;
+                let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(length));
+                taken.map(|_| chunk).map_err(|_| axum::Error::new(FormTooLarge))
+            });
+            axum::body::Body::from_stream(bytes)
+        });
+        DefaultBodyLimit::disable().apply(&mut request);
+        <Multipart as FromRequest<()>>::from_request(request, &()).await.map(|parts| Self { parts, allowance })
+    }
+
+    /// The next part, of `max` bytes and a little more at most.
+    ///
+    /// # Errors
+    /// When the form is badly written or breaks off.
+    pub async fn next(&mut self, max: u64) -> Result<Option<Field<'_>>, MultipartError> {
+        self.allowance.store(FORM_HEAD, Ordering::Relaxed);
+        let field = self.parts.next_field().await?;
+        self.allowance.store(max.saturating_add(FORM_HEAD), Ordering::Relaxed);
+        Ok(field)
+    }
+}
+
+/// A form has too much that is no part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the form is larger than its parts may be")]
+pub struct FormTooLarge;
+
+/// Refuses a text that not every database can store: PostgreSQL takes no NUL.
+///
+/// # Errors
+/// `invalid_body`.
+pub fn storable(pointer: &str, text: &str) -> Result<(), Problem> {
+    if !text.contains('\0') {
+        return Ok(());
+    }
+    let why = "must not have the character NUL";
+    Err(Problem::new(Code::InvalidBody).detail(format!("{pointer}: {why}")).field(pointer, why))
 }
 
 /// Reads JSON; the error says where.

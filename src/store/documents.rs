@@ -195,7 +195,8 @@ impl Store {
         Ok(past)
     }
 
-    /// Deleted documents and given up uploads whose content may be left.
+    /// Deleted documents and given up uploads whose content may be left. An upload that goes on is none of them: its time to
+    /// be given up is still to come.
     ///
     /// # Errors
     /// The database's.
@@ -216,6 +217,38 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn forget_document(&self, id: &DocumentId) -> Result<()> {
-        self.db.execute("DELETE FROM documents WHERE id = $1 AND deleted_at IS NOT NULL", args![id]).await.map(drop)
+        self.db.execute("DELETE FROM documents WHERE id = $1 AND deleted_at <= $2", args![id, now_ms()]).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_goes_on_is_never_swept_and_one_that_was_given_up_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/x.db", folder.path().display())).await.unwrap();
+        let workspace_id = store.create_workspace("w", "w").await.unwrap().id;
+        let upload = || Document {
+            id: DocumentId::generate(),
+            workspace_id: workspace_id.clone(),
+            filename: "a".into(),
+            content_type: String::new(),
+            bytes: 0,
+            sha256: String::new(),
+            created_by: None,
+            created_at: now_ms(),
+        };
+        let (going_on, given_up) = (upload(), upload());
+        store.begin_document(&going_on).await.unwrap();
+        store.begin_document(&given_up).await.unwrap();
+        store.abort_document(&given_up.id).await.unwrap();
+        let swept: Vec<DocumentId> =
+            store.deleted_documents(10).await.unwrap().into_iter().map(|document| document.id).collect();
+        assert_eq!(swept, [given_up.id]);
+        store.forget_document(&going_on.id).await.unwrap();
+        store.complete_document(&going_on).await.unwrap();
+        assert!(store.document(&workspace_id, &going_on.id).await.unwrap().is_some());
     }
 }

@@ -253,6 +253,22 @@ impl Store {
         row.map_or(Ok((0, 0)), |row| Ok((row.int("queued")?, row.int("running")?)))
     }
 
+    /// The answer to an idempotency key that was used before: the fingerprint of its request, and its job as it is now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn remembered(&self, workspace: &WorkspaceId, key: &str) -> Result<Option<(String, JobRow)>> {
+        let row = self
+            .db
+            .fetch_one(
+                "SELECT k.fingerprint, j.* FROM idempotency_keys k JOIN jobs j ON j.id = k.job_id \
+                 WHERE k.workspace_id = $1 AND k.idempotency_key = $2 AND k.expires_at > $3",
+                args![workspace, key.to_owned(), super::now_ms()],
+            )
+            .await?;
+        row.map(|row| Ok((row.text("fingerprint")?, read(&row)?))).transpose()
+    }
+
     /// Forgets idempotency keys that have expired.
     ///
     /// # Errors

@@ -34,6 +34,22 @@ impl Docker {
         self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
     }
 
+    /// Removes what containers an instance has left; one that Docker was still making comes a moment later.
+    pub fn remove_of_instance(&self, instance: &str) {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("dev.ade.instance={instance}")])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        for round in 0..3 {
+            let left = self.runtime.block_on(self.client.list_containers(Some(options.clone()))).unwrap_or_default();
+            if left.is_empty() && round > 0 {
+                return;
+            }
+            for container in &left {
+                self.remove(container.id.as_deref().unwrap_or_default());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+
     /// A container as Docker knows it; `None` when there is none of that name or id.
     pub fn inspect(&self, name: &str) -> Option<ContainerInspectResponse> {
         self.runtime.block_on(self.client.inspect_container(name, None)).ok()

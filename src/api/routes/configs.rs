@@ -12,7 +12,7 @@ use crate::packages::{Package, PackageCaps};
 use crate::store::{Config, NewVersion, Role, StoreError, Version, Workspace};
 use axum::Json;
 use axum::extract::multipart::Field;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -36,8 +36,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(get))
         .routes(routes!(versions))
         .routes(routes!(set_concurrency))
-        // Forms have a bound of 2 MB of their own otherwise; the bound here is that of packages.
-        .layer(DefaultBodyLimit::disable())
 }
 
 /// A config.
@@ -157,7 +155,7 @@ async fn create(
         return Err(Problem::new(Code::UnsupportedMediaType)
             .detail("send a form (multipart/form-data) with the parts slug, title, description and package"));
     }
-    let form = Form::read(request, &app).await?;
+    let form = Form::read(request).await?;
     let caps = app.options.caps.clone();
     let (package, manifest) =
         tokio::task::spawn_blocking(move || inspect(&form.package, &caps)).await.map_err(|error| {
@@ -229,19 +227,30 @@ struct Form {
 }
 
 impl Form {
-    async fn read(request: Request, app: &App) -> Result<Self, Problem> {
+    async fn read(request: Request) -> Result<Self, Problem> {
         let max = usize::try_from(PackageCaps::default().zip_bytes).unwrap_or(usize::MAX);
         let missing = |name: &str| {
             Problem::new(Code::InvalidBody)
                 .detail(format!("the form has no part named {name}"))
                 .field(format!("/{name}"), "is required")
         };
-        let mut form = Multipart::from_request(request, app)
+        let mut form = extract::Form::open(request)
             .await
             .map_err(|error| Problem::new(Code::InvalidBody).detail(crate::text::plain(&error.to_string(), 300)))?;
         let (mut slug, mut title, mut description, mut package) = (None, None, None, None);
-        while let Some(field) = form.next_field().await.map_err(|error| broke(&error, max))? {
+        while let Some(field) = form.next(max as u64).await.map_err(|error| broke(&error, max))? {
             let name = field.name().unwrap_or("").to_owned();
+            let twice = [
+                ("slug", slug.is_some()),
+                ("title", title.is_some()),
+                ("description", description.is_some()),
+                ("package", package.is_some()),
+            ];
+            if twice.contains(&(name.as_str(), true)) {
+                return Err(Problem::new(Code::InvalidBody)
+                    .detail(format!("the form has two parts named {name}"))
+                    .field(format!("/{name}"), "is there twice"));
+            }
             match name.as_str() {
                 "slug" => slug = Some(text(field, "slug", 100).await?),
                 "title" => title = Some(text(field, "title", MAX_TITLE).await?),
@@ -273,6 +282,7 @@ async fn text(field: Field<'_>, name: &str, max: usize) -> Result<String, Proble
     if text.chars().count() > max {
         return Err(wrong(format!("has {} characters, the limit is {max}", text.chars().count())));
     }
+    extract::storable(&pointer, text)?;
     Ok(text.to_owned())
 }
 

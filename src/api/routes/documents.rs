@@ -10,7 +10,7 @@ use crate::events::at;
 use crate::ids::{DocumentId, WorkspaceId};
 use crate::store::{Document, Role, now_ms};
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,12 +25,7 @@ use utoipa_axum::routes;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(upload, list))
-        .routes(routes!(get, delete))
-        .routes(routes!(content))
-        // Forms have a bound of 2 MB of their own otherwise; the bound here is that of documents.
-        .layer(DefaultBodyLimit::disable())
+    OpenApiRouter::new().routes(routes!(upload, list)).routes(routes!(get, delete)).routes(routes!(content))
 }
 
 /// A document.
@@ -128,9 +123,9 @@ async fn upload(
     }
     let draft = Draft { app: &app, workspace: workspace.id.clone(), caller: &caller, digest, max };
     let document = if content_type.to_ascii_lowercase().starts_with("multipart/form-data") {
-        let mut form = Multipart::from_request(request, &app).await.map_err(|error| not_a_form(&error))?;
+        let mut form = extract::Form::open(request).await.map_err(|error| not_a_form(&error))?;
         let mut document = None;
-        while let Some(field) = form.next_field().await.map_err(|error| form_broke(&error, max))? {
+        while let Some(field) = form.next(max).await.map_err(|error| form_broke(&error, max))? {
             if field.name() != Some("file") || document.is_some() {
                 let name = crate::text::plain(field.name().unwrap_or("(no name)"), 80);
                 return Err(draft
@@ -226,6 +221,7 @@ impl Draft<'_> {
             }
             Err(problem) => {
                 self.app.store.abort_document(&document.id).await?;
+                self.discard(&document).await;
                 Err(problem)
             }
         }
@@ -233,12 +229,20 @@ impl Draft<'_> {
 
     /// Takes back what an earlier part of the same form has stored.
     async fn undo(&self, document: Option<Document>, problem: Problem) -> Problem {
-        if let Some(document) = document
-            && let Err(error) = self.app.store.delete_document(&document.workspace_id, &document.id).await
-        {
-            return error.into();
+        if let Some(document) = document {
+            if let Err(error) = self.app.store.delete_document(&document.workspace_id, &document.id).await {
+                return error.into();
+            }
+            self.discard(&document).await;
         }
         problem
+    }
+
+    /// Removes content that nobody is to have, now rather than with the next sweep, which comes for what cannot be removed here.
+    async fn discard(&self, document: &Document) {
+        if let Err(error) = self.app.blobs.delete(&Key::document(&document.workspace_id, &document.id)).await {
+            tracing::debug!(document = %document.id, %error, "the content of a refused upload is left to the sweep");
+        }
     }
 }
 

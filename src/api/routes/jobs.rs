@@ -5,7 +5,7 @@ use crate::api::app::{App, Caller, VersionInfo};
 use crate::api::headers::{self, ETag};
 use crate::api::page::{Page, bounds, page};
 use crate::api::problem::{Code, Problem, ProblemBody};
-use crate::api::{Body, Path, Query};
+use crate::api::{Body, Path, Query, extract};
 use crate::blob::{JobFile, Key};
 use crate::events::at;
 use crate::ids::{ConfigId, DocumentId, JobId, VersionId, WorkspaceId};
@@ -343,6 +343,12 @@ async fn submit(
     Body(request): Body<SubmitJob>,
 ) -> Result<Response, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
+    let fingerprint = json!({"route": "submit", "request": request}).to_string();
+    let key = Idempotency::of(&app, &workspace, &headers, &fingerprint)?;
+    // Before anything else: the answer stays the same when what the request names has gone or changed meanwhile.
+    if let Some(answer) = replay(&app, &workspace, key.as_ref()).await? {
+        return Ok(answer);
+    }
     let documents = documents(&app, &workspace, &request).await?;
     let version = version(&app, &workspace, &request).await?;
     let priority = request.priority.unwrap_or_default();
@@ -355,11 +361,13 @@ async fn submit(
     if request.input_hash.as_ref().is_some_and(|hash| hash.is_empty() || hash.chars().count() > MAX_HASH) {
         return Err(invalid("/input_hash", "must have 1 to 255 characters"));
     }
+    if let Some(hash) = &request.input_hash {
+        extract::storable("/input_hash", hash)?;
+    }
     let metadata = request.metadata.clone().map(Value::Object);
     if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > MAX_METADATA) {
         return Err(invalid("/metadata", "must have at most 16384 bytes as JSON"));
     }
-    let fingerprint = json!({"route": "submit", "request": request}).to_string();
     let submission = Submission {
         workspace_id: workspace.id.clone(),
         config_id: version.version.config_id.clone(),
@@ -373,7 +381,7 @@ async fn submit(
         queue_timeout_ms: request.queue_timeout_seconds.map(|seconds| seconds * 1000).or(app.options.queue_timeout_ms),
         submitted_by: Some(caller.key.id.clone()),
     };
-    enqueue(&app, &workspace, &version, &headers, &fingerprint, submission).await
+    enqueue(&app, &workspace, key, submission).await
 }
 
 /// Tries a finished job again, as a new job.
@@ -400,12 +408,15 @@ async fn retry(
 ) -> Result<Response, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
     let job = job(&app, &workspace, &id).await?;
+    let fingerprint = json!({"route": "retry", "job": id}).to_string();
+    let key = Idempotency::of(&app, &workspace, &headers, &fingerprint)?;
+    if let Some(answer) = replay(&app, &workspace, key.as_ref()).await? {
+        return Ok(answer);
+    }
     if !job.state.is_final() {
         return Err(Problem::new(Code::JobNotFinished)
             .detail(format!("{id} is {}; cancel it or wait for its end before you retry it", job.state)));
     }
-    let version = app.version(&workspace.id, &job.version_id).await?;
-    let fingerprint = json!({"route": "retry", "job": id}).to_string();
     let submission = Submission {
         workspace_id: workspace.id.clone(),
         config_id: job.config_id,
@@ -419,31 +430,16 @@ async fn retry(
         queue_timeout_ms: job.queue_deadline.map(|deadline| deadline - job.queued_at),
         submitted_by: Some(caller.key.id.clone()),
     };
-    enqueue(&app, &workspace, &version, &headers, &fingerprint, submission).await
+    enqueue(&app, &workspace, key, submission).await
 }
 
 async fn enqueue(
     app: &App,
     workspace: &Workspace,
-    version: &VersionInfo,
-    headers: &HeaderMap,
-    fingerprint: &str,
+    key: Option<Idempotency<'_>>,
     mut submission: Submission,
 ) -> Result<Response, Problem> {
-    let _in_flight = match headers.get("idempotency-key") {
-        None => None,
-        Some(key) => {
-            let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_HASH);
-            let text = "must have 1 to 255 printable ASCII characters";
-            let key = key.ok_or_else(|| {
-                Problem::new(Code::InvalidParameter)
-                    .detail(format!("Idempotency-Key: {text}"))
-                    .field("Idempotency-Key", text)
-            })?;
-            submission.idempotency = Some((key.to_owned(), format!("{:x}", Sha256::digest(fingerprint))));
-            Some(InFlight::enter(app, &workspace.id, key)?)
-        }
-    };
+    submission.idempotency = key.as_ref().map(|key| (key.text.clone(), key.fingerprint.clone()));
     app.admits().inspect_err(|problem| app.metrics.job_submitted(problem.code().as_str()))?;
     let priority = submission.priority;
     let answer = app.admissions.submit(submission).await?;
@@ -451,14 +447,33 @@ async fn enqueue(
         Ok(Admitted { job, replayed }) => {
             app.metrics.job_submitted(if replayed { "replayed" } else { "accepted" });
             tracing::info!(job = %job.id, trace_id = job.trace_id, priority, replayed, "job accepted");
-            let etag = etag(&job);
-            let record = JobRecord::of(job, version, None);
-            let location = format!("/api/v1/workspaces/{}/jobs/{}", record.workspace_id, record.job_id);
-            let headers = [(LOCATION, HeaderValue::from_str(&location).ok()), (ETAG, Some(etag.header()))];
-            let headers: HeaderMap = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            Ok((StatusCode::ACCEPTED, headers, Json(record)).into_response())
+            accepted(app, workspace, job).await
         }
         Err(refused) => Err(refusal(app, workspace, refused)),
+    }
+}
+
+async fn accepted(app: &App, workspace: &Workspace, job: JobRow) -> Result<Response, Problem> {
+    // Of the job, not of the request: a replayed answer is about what was asked for then.
+    let version = app.version(&workspace.id, &job.version_id).await?;
+    let etag = etag(&job);
+    let record = JobRecord::of(job, &version, None);
+    let location = format!("/api/v1/workspaces/{}/jobs/{}", record.workspace_id, record.job_id);
+    let headers = [(LOCATION, HeaderValue::from_str(&location).ok()), (ETAG, Some(etag.header()))];
+    let headers: HeaderMap = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    Ok((StatusCode::ACCEPTED, headers, Json(record)).into_response())
+}
+
+/// The answer that an idempotency key has had already.
+async fn replay(app: &App, workspace: &Workspace, key: Option<&Idempotency<'_>>) -> Result<Option<Response>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    match app.store.remembered(&workspace.id, &key.text).await? {
+        None => Ok(None),
+        Some((fingerprint, _)) if fingerprint != key.fingerprint => Err(refusal(app, workspace, Refused::OtherRequest)),
+        Some((_, job)) => {
+            app.metrics.job_submitted("replayed");
+            accepted(app, workspace, job).await.map(Some)
+        }
     }
 }
 
@@ -495,17 +510,28 @@ fn refusal(app: &App, workspace: &Workspace, refused: Refused) -> Problem {
     problem
 }
 
-/// The first request with an idempotency key, until it is answered.
-struct InFlight<'a> {
+/// A request with an idempotency key, until it is answered; there is one at a time for each key.
+struct Idempotency<'a> {
     app: &'a App,
-    key: (WorkspaceId, String),
+    workspace: WorkspaceId,
+    text: String,
+    fingerprint: String,
 }
 
-impl<'a> InFlight<'a> {
-    fn enter(app: &'a App, workspace: &WorkspaceId, key: &str) -> Result<Self, Problem> {
-        let key = (workspace.clone(), key.to_owned());
-        if app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
-            return Ok(Self { app, key });
+impl<'a> Idempotency<'a> {
+    fn of(app: &'a App, workspace: &Workspace, headers: &HeaderMap, request: &str) -> Result<Option<Self>, Problem> {
+        let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+        let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_HASH);
+        let text = "must have 1 to 255 printable ASCII characters";
+        let key = key.ok_or_else(|| {
+            Problem::new(Code::InvalidParameter)
+                .detail(format!("Idempotency-Key: {text}"))
+                .field("Idempotency-Key", text)
+        })?;
+        let place = (workspace.id.clone(), key.to_owned());
+        if app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+            let fingerprint = format!("{:x}", Sha256::digest(request));
+            return Ok(Some(Self { app, workspace: workspace.id.clone(), text: key.to_owned(), fingerprint }));
         }
         Err(Problem::new(Code::IdempotencyInProgress)
             .detail("the first request with this Idempotency-Key is being answered; ask again in a moment")
@@ -513,9 +539,10 @@ impl<'a> InFlight<'a> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for Idempotency<'_> {
     fn drop(&mut self) {
-        self.app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let place = (self.workspace.clone(), std::mem::take(&mut self.text));
+        self.app.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
     }
 }
 

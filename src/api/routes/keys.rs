@@ -3,7 +3,7 @@
 use crate::api::app::{App, Caller};
 use crate::api::page::{Page, PageQuery, page};
 use crate::api::problem::{Code, Problem};
-use crate::api::{Body, Path, Query};
+use crate::api::{Body, Path, Query, extract};
 use crate::auth;
 use crate::events::at;
 use crate::ids::{KeyId, WorkspaceId};
@@ -116,6 +116,7 @@ async fn make(
     if name.trim().is_empty() || name.chars().count() > 255 {
         return Err(invalid("/name", "must have 1 to 255 characters"));
     }
+    extract::storable("/name", &name)?;
     super::workspaces::within("/expires_in_days", days, 1..=MAX_DAYS)?;
     let secret = auth::generate().map_err(|error| {
         tracing::error!(%error, "the system gives no random bytes");

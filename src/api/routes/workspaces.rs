@@ -1,9 +1,9 @@
 //! Workspaces, and who is asking.
 
-use crate::api::app::{App, Caller};
+use crate::api::app::{App, Caller, is_slug};
 use crate::api::page::{Page, PageQuery, page};
 use crate::api::problem::{Code, Problem, ProblemBody};
-use crate::api::{Body, Path, Query};
+use crate::api::{Body, Path, Query, extract};
 use crate::events::at;
 use crate::ids::{KeyId, VersionId, WorkspaceId};
 use crate::store::{Role, StoreError, Workspace, WorkspaceChange};
@@ -121,9 +121,7 @@ pub struct CreateWorkspace {
 /// # Errors
 /// `invalid_body`.
 pub(super) fn check_slug(slug: &str) -> Result<(), Problem> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let first = slug.bytes().next().is_some_and(allowed);
-    if first && slug.len() <= 100 && slug.bytes().all(|byte| allowed(byte) || byte == b'-') {
+    if is_slug(slug) {
         return Ok(());
     }
     let text = "must have 1 to 100 lower-case letters, digits and hyphens, and begin with a letter or digit";
@@ -131,7 +129,9 @@ pub(super) fn check_slug(slug: &str) -> Result<(), Problem> {
 }
 
 fn check_title(title: Option<&str>) -> Result<(), Problem> {
-    if title.is_none_or(|title| title.chars().count() <= 255) {
+    let Some(title) = title else { return Ok(()) };
+    extract::storable("/title", title)?;
+    if title.chars().count() <= 255 {
         return Ok(());
     }
     let text = "must have at most 255 characters";
