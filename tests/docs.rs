@@ -84,3 +84,25 @@ fn the_published_openapi_document_is_the_one_that_is_served() {
         "docs/openapi.json is stale: cargo run -- openapi > docs/openapi.json"
     );
 }
+
+#[test]
+fn every_reference_of_the_openapi_document_leads_somewhere() {
+    fn references<'a>(value: &'a serde_json::Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(|reference| reference.as_str()));
+                members.values().for_each(|value| references(value, found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document: serde_json::Value = serde_json::from_str(&ade::api::openapi::published()).unwrap();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}

@@ -162,13 +162,22 @@ pub fn storable(pointer: &str, text: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::InvalidBody).detail(format!("{pointer}: {why}")).field(pointer, why))
 }
 
-/// Reads JSON; the error says where.
+/// Reads a JSON object; the error says where.
 ///
 /// # Errors
 /// `malformed_json`, `invalid_body` or `unknown_field`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed =
         |error: &serde_json::Error| Problem::new(Code::MalformedJson).detail(format!("the body is not JSON: {error}"));
+    // Derived types take an array as well, its values in the order of their fields, which nobody has described.
+    let first = bytes.iter().find(|byte| !b" \t\r\n".contains(byte));
+    if first == Some(&b'[') {
+        let text = "must be an object, not an array";
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => Problem::new(Code::InvalidBody).detail(format!("the body: {text}")).field("", text),
+            Err(error) => malformed(&error),
+        });
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => reader.end().map(|()| value).map_err(|error| malformed(&error)),

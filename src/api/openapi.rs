@@ -152,7 +152,7 @@ fn complete(mut document: Document) -> Document {
 }
 
 fn add(operation: &mut Operation, status: u16, description: &str) {
-    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let problem = Content::new(Some(Ref::from_schema_name("ProblemBody")));
     let response = ResponseBuilder::new().description(description).content("application/problem+json", problem).build();
     operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
 }

@@ -77,6 +77,9 @@ fn a_package_that_cannot_be_read_or_used_is_refused_with_the_reason() {
     assert!(tenant.viewer.get(tenant.path("/configs")).send().json()["items"].as_array().unwrap().is_empty());
 }
 
+/// Name, file name, content.
+type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
+
 #[test]
 fn a_form_that_is_not_as_described_is_refused_with_the_part() {
     let server = shared();
@@ -85,13 +88,14 @@ fn a_form_that_is_not_as_described_is_refused_with_the_part() {
     let package = ("package", Some("x.zip"), zip.as_slice());
     let slug = ("slug", None, b"fine".as_slice());
     let long = "x".repeat(256);
-    let cases: Vec<(Vec<(&str, Option<&str>, &[u8])>, &str, &str)> = vec![
+    let cases: Vec<(Vec<Part<'_>>, &str, &str)> = vec![
         (vec![slug], "invalid_body", "/package"),
         (vec![package], "invalid_body", "/slug"),
         (vec![slug, package, ("image", None, b"evil")], "unknown_field", "/image"),
         (vec![("slug", None, b"UPPER"), package], "invalid_body", "/slug"),
         (vec![("slug", None, b""), package], "invalid_body", "/slug"),
         (vec![("slug", None, b"../x"), package], "invalid_body", "/slug"),
+        (vec![slug, slug, package], "invalid_body", "/slug"),
         (vec![slug, ("title", None, long.as_bytes()), package], "invalid_body", "/title"),
         (vec![slug, ("title", None, b"\xff\xfe"), package], "invalid_body", "/title"),
         (vec![slug, ("title", None, b"nul \0"), package], "invalid_body", "/title"),

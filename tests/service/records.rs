@@ -138,13 +138,13 @@ fn a_list_is_filtered_by_state_config_document_and_time() {
     };
     let both = [second.clone(), first.clone()];
     assert_eq!(list(""), both);
-    assert_eq!(list("status=queued"), [second.clone()]);
+    assert_eq!(list("status=queued"), [second.as_str()]);
     assert_eq!(list("status=queued,succeeded"), both);
     assert_eq!(list("status=failed"), [""; 0]);
-    assert_eq!(list(&format!("config_id={}", config.config)), [second.clone()]);
-    assert_eq!(list(&format!("document_id={document}")), [second.clone()]);
+    assert_eq!(list(&format!("config_id={}", config.config)), [second.as_str()]);
+    assert_eq!(list(&format!("document_id={document}")), [second.as_str()]);
     assert_eq!(list(&format!("document_id={document}&status=succeeded")), [""; 0]);
-    assert_eq!(list(&format!("created_after={middle}")), [second.clone()]);
+    assert_eq!(list(&format!("created_after={middle}")), [second.as_str()]);
     assert_eq!(list("created_after=2999-01-01T00:00:00Z"), [""; 0]);
     assert_eq!(list("created_after=0001-01-01T00:00:00%2B05:00"), both);
     for (query, name) in [

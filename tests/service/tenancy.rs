@@ -256,7 +256,7 @@ fn a49_ids_of_another_tenant_in_a_body_or_a_query_find_nothing() {
     let seen = mine.tenant.owner.get("/api/v1/workspaces").send().expect(200).json();
     assert_eq!(
         crate::support::server::ids(&seen, "workspace_id"),
-        [mine.tenant.id.clone()],
+        [mine.tenant.id.as_str()],
         "a list shows the own workspace only"
     );
 }

@@ -891,8 +891,8 @@ async fn outputs(
         ("Range" = Option<String>, Header, description = "One range of bytes"),
     ),
     responses(
-        (status = 200, description = "The file", content_type = "application/octet-stream"),
-        (status = 206, description = "A part of it", content_type = "application/octet-stream"),
+        (status = 200, description = "The file, with its own type", content_type = "*/*"),
+        (status = 206, description = "A part of it", content_type = "*/*"),
         (status = 304, description = "It is what If-None-Match names"),
         (status = 409, description = "The job has not ended", body = ProblemBody, content_type = "application/problem+json"),
         (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
