@@ -137,7 +137,8 @@ async fn store_logs(inner: Arc<Inner>) {
 
 async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, execution: u32) -> Result<(), String> {
     let row = inner.store.job(workspace, job).await.map_err(|error| error.to_string())?;
-    let whole = row.is_some_and(|row| row.result.is_some());
+    let Some(row) = row.filter(|row| !row.events_stored) else { return Ok(()) };
+    let (whole, last) = (row.result.is_some(), row.next_seq.saturating_sub(1));
     // What executions have left that did not end their job themselves is nobody's.
     for lost in 1..=execution {
         if lost < execution || !whole {
@@ -150,13 +151,20 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
         async move {
             let Some(after) = after else { return Ok(None) };
             let events = store.events_after(&job, after, PAGE).await.map_err(std::io::Error::other)?;
-            let Some(last) = events.last().map(|event| event.seq) else { return Ok(None) };
+            let Some(read) = events.last().map(|event| event.seq) else {
+                // Another node was faster and has removed them here: its log is whole, this one would not be.
+                return if after == last {
+                    Ok(None)
+                } else {
+                    Err(std::io::Error::other("the events are being stored"))
+                };
+            };
             let mut page = String::new();
             for event in &events {
                 page.push_str(&event.line);
                 page.push('\n');
             }
-            Ok::<_, std::io::Error>(Some((Bytes::from(page), Some(last))))
+            Ok::<_, std::io::Error>(Some((Bytes::from(page), Some(read))))
         }
     });
     let key = Key::job_file(workspace, job, execution, JobFile::Events);

@@ -105,7 +105,8 @@ impl Store {
     /// The database's.
     pub async fn events_are_stored(&self, job: &JobId) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        let sql = "UPDATE jobs SET events_stored = 1 WHERE id = $1 AND completed_at IS NOT NULL";
+        // Not when they are gone already: another node may have stored them, and retention have deleted them, meanwhile.
+        let sql = "UPDATE jobs SET events_stored = 1 WHERE id = $1 AND completed_at IS NOT NULL AND events_stored = 0";
         if tx.execute(sql, args![job]).await? > 0 {
             tx.execute("DELETE FROM job_events WHERE job_id = $1", args![job]).await?;
         }

@@ -232,3 +232,27 @@ fn an_upload_that_a_kill_cut_off_leaves_no_document_and_no_file() {
     assert_at_rest(&site);
     node.stop();
 }
+
+#[test]
+fn a_job_that_only_the_database_knows_to_run_here_is_given_back() {
+    let site = Site::new(&[]);
+    let node = site.start().ready();
+    node.put("/api/v1/system/queue", &json!({"state": "paused"})).expect(200);
+    let config = node.config("default");
+    let job = node.submit(&config, "Ada");
+    // As if a claim's commit had gone through and its answer had not.
+    let db = truth::Db::of(&site);
+    let lease = 4_000_000_000_000_i64;
+    db.execute(&format!(
+        "BEGIN IMMEDIATE; UPDATE jobs SET state = 'running', phase = 'preparing', execution = 1, node_id = '{}', \
+         lease_expires_at = {lease} WHERE id = '{job}'; \
+         UPDATE instance SET queued = queued - 1, claimed = claimed + 1; \
+         UPDATE workspaces SET queued = queued - 1, running = running + 1, claimed = claimed + 1; \
+         UPDATE configs SET queued = queued - 1, running = running + 1; COMMIT",
+        site.node_id()
+    ));
+    node.put("/api/v1/system/queue", &json!({"state": "on"})).expect(200);
+    assert_eq!(assert_job(&node, &job, Must::Succeed)["execution"], 2);
+    assert_at_rest(&site);
+    node.stop();
+}

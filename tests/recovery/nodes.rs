@@ -61,10 +61,14 @@ fn jobs_are_shared_and_each_runs_once() {
     for job in &jobs {
         assert_eq!(assert_job(&a, job, Must::Succeed)["execution"], 1);
     }
+    assert_at_rest(a.site);
+    // Both nodes look for logs to store, and store the same ones.
+    for job in &jobs {
+        truth::assert_events(&b.events(job), &b.job(job));
+    }
     let db = truth::Db::of(a.site);
     let by: BTreeSet<String> = db.column("SELECT DISTINCT node_id FROM jobs").into_iter().collect();
     assert_eq!(by, BTreeSet::from([a.site.node_id(), b.site.node_id()]), "both have worked");
-    assert_at_rest(a.site);
     b.stop();
     a.stop();
 }
@@ -257,7 +261,7 @@ fn an_upload_goes_on_while_another_node_starts_and_sweeps() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     let documents = b.get("/api/v1/workspaces/default/documents").expect(200).json();
     let id = documents["items"][0]["document_id"].as_str().unwrap();
-    let content = b.get(&format!("/api/v1/workspaces/default/documents/{id}/content")).expect(200);
+    let content = b.get(&format!("/api/v1/workspaces/default/documents/{id}/download")).expect(200);
     assert_eq!(content.body.len(), 12_000_000);
     b.stop();
     a.stop();

@@ -39,7 +39,7 @@ impl Db {
         Self::block(async {
             if self.url.starts_with("sqlite") {
                 let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
-                sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected()
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap().rows_affected()
             } else {
                 let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
                 sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected()
