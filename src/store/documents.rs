@@ -229,6 +229,7 @@ mod tests {
     async fn an_upload_that_goes_on_is_never_swept_and_one_that_was_given_up_is() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/x.db", folder.path().display())).await.unwrap();
+        store.instance().await.unwrap();
         let workspace_id = store.create_workspace("w", "w").await.unwrap().id;
         let upload = || Document {
             id: DocumentId::generate(),
