@@ -262,6 +262,14 @@ async fn dispatch(inner: Arc<Inner>) {
             }
             continue;
         };
+        // A full disk would take an execution from every job that waits.
+        if !inner.health.is_ready(Part::Storage) {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                _ = draining.changed() => {}
+            }
+            continue;
+        }
         let room = inner.concurrency.load(Ordering::Relaxed).saturating_sub(inner.running().len());
         if room == 0 {
             tokio::select! {
@@ -353,8 +361,12 @@ impl Inner {
                 if *state == Some(JobState::Failed) {
                     self.metrics.job_finished("failed", Some(reason));
                 }
-                // Docker or the image is not what it was: look, before another job is lost to it.
-                self.node.send_replace(None);
+                // Docker, the image or a disk is not what it was: look, before another job is lost to it.
+                if *reason == FailureKind::HostIo.as_str() {
+                    self.health.set(Part::Storage, Err("a job's files could not be read or written".into()));
+                } else {
+                    self.node.send_replace(None);
+                }
             }
             Ended::Fenced => tracing::warn!(%job, "an execution ended after it was fenced off; nothing of it was kept"),
         }
