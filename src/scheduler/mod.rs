@@ -262,6 +262,7 @@ async fn dispatch(inner: Arc<Inner>) {
             }
             continue;
         };
+        // A full disk would take an execution from every job that waits.
         if !inner.health.is_ready(Part::Storage) {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
@@ -361,10 +362,10 @@ impl Inner {
                 if *state == Some(JobState::Failed) {
                     self.metrics.job_finished("failed", Some(reason));
                 }
+                // Docker, the image or a disk is not what it was: look, before another job is lost to it.
                 if *reason == FailureKind::HostIo.as_str() {
-                    self.health.set(Part::Storage, Err("a job could not store its files; see the log".into()));
+                    self.health.set(Part::Storage, Err("a job's files could not be read or written".into()));
                 } else {
-                    // Docker or the image is not what it was: look, before another job is lost to it.
                     self.node.send_replace(None);
                 }
             }

@@ -176,13 +176,22 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
 async fn watch_storage(inner: Arc<Inner>) {
     let mut swept = std::time::Instant::now() - Duration::from_secs(3600);
     loop {
-        inner.health.set(Part::Storage, inner.blobs.probe().await.map_err(|error| error.to_string()));
+        inner.health.set(Part::Storage, probe(&inner).await);
         if swept.elapsed() >= Duration::from_secs(3600) {
             swept = std::time::Instant::now();
             inner.blobs.sweep_temporary(Duration::from_secs(24 * 3600)).await.ok();
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
+}
+
+/// Whether jobs can put their files away, and work on them before that.
+async fn probe(inner: &Inner) -> Result<(), String> {
+    inner.blobs.probe().await.map_err(|error| error.to_string())?;
+    let path = inner.scratch.join("probe");
+    let written = tokio::fs::write(&path, [0; 4096]).await;
+    tokio::fs::remove_file(&path).await.ok();
+    written.map_err(|error| format!("cannot write in {}: {error}", inner.scratch.display()))
 }
 
 /// Deletes what is past its age or quota, and the blobs of documents that were deleted.

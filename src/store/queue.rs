@@ -167,10 +167,6 @@ pub enum Requeue {
 
 /// What came of a cancel.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made per request of a person, and it is nearly always the large one"
-)]
 pub enum Cancelled {
     /// There is no such job.
     NotFound,

@@ -219,3 +219,47 @@ fn a_full_disk_refuses_uploads_keeps_jobs_and_is_over_when_there_is_room() {
     assert_at_rest(&site);
     node.stop();
 }
+
+#[test]
+fn while_the_storage_is_full_jobs_wait_and_lose_nothing() {
+    let site = Site::new(&[]);
+    let Some(disk) = SmallDisk::mount(&site.root().join("disk"), 8) else { return };
+    let blobs = disk.0.join("blobs").to_str().unwrap().to_owned();
+    let node = site.start_with(&["--blob-url", &blobs, "--max-concurrency", "1"]).ready();
+    let config = node.config("default");
+    let documents: Vec<String> = (0..3)
+        .map(|_| {
+            let answer = node.upload("default", "a.csv", b"Name\nAda\n".to_vec()).unwrap().expect(201);
+            answer.json()["document_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let ran = node.submit(&config, "sleep 1");
+    node.running(&ran);
+    let ballast = disk.fill();
+    let waiting: Vec<String> = documents
+        .iter()
+        .enumerate()
+        .map(|(number, document)| {
+            let hash = format!("full-{number}");
+            let body = json!({"config_id": config, "document_id": document, "input_hash": hash});
+            let answer = node.post("/api/v1/workspaces/default/jobs", &body).expect(202);
+            answer.json()["job_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    node.job_when(&ran, "waiting again", |record| record["status"] == "queued");
+    assert_eq!(node.not_ready(), ["storage"]);
+    // Longer than it takes to lose three executions.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(node.not_ready(), ["storage"]);
+    for job in &waiting {
+        assert_eq!(node.job(job)["execution"], 0);
+    }
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(assert_job(&node, &ran, Must::Succeed)["execution"], 2);
+    for job in &waiting {
+        assert_eq!(assert_job(&node, job, Must::Succeed)["execution"], 1);
+    }
+    eventually("/readyz says that all is well", 10, || node.not_ready().is_empty());
+    truth::Db::of(&site).assert_counters();
+    node.stop();
+}

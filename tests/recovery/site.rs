@@ -16,6 +16,8 @@ pub struct Site {
     pub data_dir: Option<PathBuf>,
     /// The key of another site on the same database.
     pub key: Option<String>,
+    /// Its processes' node id, once there was one: the folder may be gone when it is wanted.
+    known: std::sync::OnceLock<String>,
 }
 
 impl Site {
@@ -23,7 +25,7 @@ impl Site {
         image_id();
         let folder = tempfile::Builder::new().prefix("ade-recovery-").tempdir().unwrap();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { folder, args, data_dir: None, key: None }
+        Self { folder, args, data_dir: None, key: None, known: std::sync::OnceLock::new() }
     }
 
     pub fn root(&self) -> &Path {
@@ -94,7 +96,7 @@ impl Drop for Site {
             let from = log.char_indices().rev().nth(12_000).map_or(0, |(at, _)| at);
             eprintln!("--- end of the log of {}\n{}", self.folder.path().display(), &log[from..]);
         }
-        let node = self.node_id();
+        let node = self.known.get().cloned().unwrap_or_else(|| self.node_id());
         if node.is_empty() {
             return;
         }
@@ -130,6 +132,7 @@ impl Node<'_> {
         let key = self.site.key.clone().unwrap_or_else(|| {
             std::fs::read_to_string(self.site.data().join("admin-key")).unwrap_or_default().trim().to_owned()
         });
+        self.site.known.get_or_init(|| self.site.node_id());
         self.api = Some(Api::new(&address, &key));
     }
 
