@@ -13,7 +13,7 @@ const SWEEP: i64 = 100;
 
 /// Between two heartbeats; a lease holds for three seconds at least.
 const BEAT: Duration = Duration::from_secs(1);
-/// How often a node says that it is there, when it has no jobs to say it with.
+/// How often a node says that it is there when nothing about it has changed.
 const ANNOUNCE: Duration = Duration::from_secs(5);
 
 /// Starts the heartbeat; it ends with the process.
@@ -68,24 +68,17 @@ pub(super) async fn refresh(inner: &Inner) {
 /// What a heartbeat remembers for the next.
 #[derive(Default)]
 struct Last {
-    announced: Option<Instant>,
+    /// When this node last said that it is there, with which concurrency and whether draining.
+    announced: Option<(Instant, (i64, bool))>,
     /// Jobs that were found to be this node's in the database only.
     strays: Vec<Held>,
 }
 
 async fn beat_once(inner: &Inner, last: &mut Last) -> Result<(), StoreError> {
     let before: Vec<(JobId, u32)> = inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
-    // An idle node only looks: it has no lease to keep, and a write a second would keep disks awake for nothing. What the database
-    // alone says to be here is then found by its lease.
-    let held = if before.is_empty() {
-        inner.store.ping().await?;
-        Vec::new()
-    } else {
-        let started = Instant::now();
-        let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
-        inner.metrics.store("heartbeat", started.elapsed());
-        held
-    };
+    let started = Instant::now();
+    let held = inner.store.heartbeat(&inner.id, inner.defaults.lease_ms).await?;
+    inner.metrics.store("heartbeat", started.elapsed());
     for (job, execution) in before {
         match held.iter().find(|held| held.job == job && held.execution == execution) {
             Some(held) if held.cancelling => {
@@ -110,9 +103,12 @@ async fn beat_once(inner: &Inner, last: &mut Last) -> Result<(), StoreError> {
     }
     last.strays = found;
     refresh(inner).await;
-    if last.announced.is_none_or(|announced| announced.elapsed() > ANNOUNCE) {
-        inner.store.node_alive(&record(inner)).await?;
-        last.announced = Some(Instant::now());
+    // Seldom, unless there is news: an idle node would otherwise keep a disk awake for nothing.
+    let record = record(inner);
+    let news = (record.max_concurrency, record.draining);
+    if last.announced.is_none_or(|(at, what)| at.elapsed() > ANNOUNCE || what != news) {
+        inner.store.node_alive(&record).await?;
+        last.announced = Some((Instant::now(), news));
     }
     Ok(())
 }
