@@ -67,22 +67,7 @@ pub struct App(Arc<Inner>);
 
 /// See [`App`].
 pub struct Inner {
-    /// The database.
-    pub store: Store,
-    /// Documents, packages, outputs.
-    pub blobs: Blobs,
-    /// The queue's door.
-    pub admissions: Admissions,
-    /// The switchboard.
-    pub signals: Arc<Signals>,
-    /// The scheduler of this node.
-    pub scheduler: Scheduler,
-    /// Readiness.
-    pub health: Arc<Health>,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Bounds and settings.
-    pub options: Options,
+    parts: AppParts,
     /// Versions, by id.
     pub versions: Cache<VersionId, Arc<VersionInfo>>,
     /// Documents, by id; whether one is still there is the queue's to say.
@@ -100,6 +85,14 @@ impl std::ops::Deref for App {
 
     fn deref(&self) -> &Inner {
         &self.0
+    }
+}
+
+impl std::ops::Deref for Inner {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.parts
     }
 }
 
@@ -127,20 +120,12 @@ impl App {
     /// An app of these parts.
     #[must_use]
     pub fn new(parts: AppParts) -> Self {
-        let AppParts { store, blobs, admissions, signals, scheduler, health, metrics, options } = parts;
-        let rates = options.requests_per_second.map(|rate| {
+        let rates = parts.options.requests_per_second.map(|rate| {
             let burst = rate.saturating_add(rate.get());
             RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
         });
         Self(Arc::new(Inner {
-            store,
-            blobs,
-            admissions,
-            signals,
-            scheduler,
-            health,
-            metrics,
-            options,
+            parts,
             versions: Cache::new(CACHED),
             documents: Cache::new(CACHED),
             in_flight: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::problem::{Code, ProblemBody};
-use super::routes::{configs, documents, events, health, jobs, keys, system, workspaces};
+use super::routes::{configs, documents, events, health, job_files, jobs, keys, system, workspaces};
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(documents::router())
         .merge(configs::router())
         .merge(jobs::router())
+        .merge(job_files::router())
         .merge(events::router());
     let api = OpenApiRouter::new()
         .merge(workspaces::router())

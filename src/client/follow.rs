@@ -2,7 +2,7 @@
 
 use super::sse::{Message, Parser};
 use super::{Client, ClientError};
-use crate::api::routes::jobs::JobRecord;
+use crate::api::routes::job_record::JobRecord;
 use crate::events::Event;
 use crate::ids::JobId;
 use crate::sandbox::protocol::Progress;

@@ -131,7 +131,7 @@ impl Client {
         id: &JobId,
         tag: Option<&str>,
         wait: Duration,
-    ) -> Result<Option<(crate::api::routes::jobs::JobRecord, String)>, ClientError> {
+    ) -> Result<Option<(crate::api::routes::job_record::JobRecord, String)>, ClientError> {
         let mut request = self.get(&["workspaces", workspace, "jobs", id.as_str()]);
         if let Some(tag) = tag {
             request = request.header("If-None-Match", tag).header("Prefer", format!("wait={}", wait.as_secs()));

@@ -5,6 +5,7 @@
 //! whatever else runs, in this process or another. The rows of jobs come after it, and where a transaction takes several, by
 //! ascending id: what an execution writes (events, seals, heartbeats) does without the first lock, so both meet at the rows.
 
+mod admission;
 mod configs;
 mod db;
 mod documents;
@@ -17,6 +18,7 @@ mod notify;
 mod queue;
 mod workspaces;
 
+pub use admission::Totals;
 pub use configs::{Config, NewVersion, Version};
 pub use db::now_ms;
 pub use documents::Document;
@@ -26,9 +28,7 @@ pub use instance::{Instance, InstanceChange, NodeRecord, QueueState};
 pub use jobs::{DocumentRef, JobFilter, JobRow};
 pub use keys::{Key, NewKey, Role};
 pub use notify::Listener;
-pub use queue::{
-    Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept, Totals,
-};
+pub use queue::{Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept};
 pub use workspaces::{Workspace, WorkspaceChange};
 
 use db::{Database, Result};

@@ -5,6 +5,8 @@ pub mod documents;
 mod download;
 pub mod events;
 pub mod health;
+pub mod job_files;
+pub mod job_record;
 pub mod jobs;
 pub mod keys;
 pub mod system;

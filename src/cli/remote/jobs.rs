@@ -2,7 +2,7 @@
 
 use super::wait::{Patience, WaitArgs};
 use super::{Listing, Remote, moment, submit, tail, wait};
-use crate::api::routes::jobs::JobRecord;
+use crate::api::routes::job_record::JobRecord;
 use crate::cli::staging::Staging;
 use crate::cli::style::{self, bytes, paint, seconds};
 use crate::cli::{Exit, Output};

@@ -3,7 +3,8 @@
 use super::wait::{WaitArgs, accepted};
 use super::{Remote, duration};
 use crate::api::routes::configs::ConfigRecord;
-use crate::api::routes::jobs::{JobRecord, SubmitJob};
+use crate::api::routes::job_record::JobRecord;
+use crate::api::routes::jobs::SubmitJob;
 use crate::cli::Exit;
 use crate::cli::staging::Staging;
 use crate::client::{Blame, ClientError, retrying};

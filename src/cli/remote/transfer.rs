@@ -2,7 +2,7 @@
 
 use super::Remote;
 use crate::api::routes::documents::DocumentRecord;
-use crate::api::routes::jobs::{OutputFile, Outputs};
+use crate::api::routes::job_files::{OutputFile, Outputs};
 use crate::cli::style::bytes;
 use crate::client::{Blame, ClientError, Local, retrying};
 use crate::ids::JobId;

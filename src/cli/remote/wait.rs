@@ -1,7 +1,7 @@
 //! Following a job to its end, with what `ade run` shows.
 
 use super::{Remote, duration};
-use crate::api::routes::jobs::JobRecord;
+use crate::api::routes::job_record::JobRecord;
 use crate::cli::Exit;
 use crate::cli::progress::Screen;
 use crate::cli::staging::Staging;
