@@ -17,6 +17,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const CLIENTS: usize = 64;
+/// Of no package; none is run here.
+const HASH: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
 const DEFAULTS: Defaults = Defaults {
     max_queued: 10_000_000,
     workspace_max_queued: 10_000_000,
@@ -83,7 +85,7 @@ impl Tenant {
         store.begin_document(&document).await?;
         store.complete_document(&document).await?;
         let version = NewVersion {
-            package_sha256: "cd".repeat(32),
+            package_sha256: HASH.into(),
             manifest_sha256: "ef".repeat(32),
             manifest_version: "1.0.0".into(),
             package_bytes: 10_000,
@@ -226,7 +228,7 @@ async fn fill(side: &mut Side, size: &Size) -> Result<()> {
            SELECT 'cfg_' || {w}, 'ws_' || {w}, 'orders', 'orders', '', {now}, {each} FROM {ws} AS w;
          INSERT INTO config_versions (id, config_id, workspace_id, number, package_sha256, manifest_sha256, manifest_version,
            package_bytes, created_at)
-           SELECT 'cfgv_' || {w}, 'cfg_' || {w}, 'ws_' || {w}, 1, 'aa', 'bb', '1', 1, {now} FROM {ws} AS w;
+           SELECT 'cfgv_' || {w}, 'cfg_' || {w}, 'ws_' || {w}, 1, '{HASH}', '{HASH}', '1', 1, {now} FROM {ws} AS w;
          INSERT INTO jobs (id, workspace_id, config_id, version_id, state, attempt, priority, queue_rank, input_hash, documents,
            trace_id, queued_at, next_seq)
            SELECT 'job_' || {j}, 'ws_' || {w}, 'cfg_' || {w}, 'cfgv_' || {w}, 'queued', 1, 0, {now} + j.n, {j}, '[]', 'trace', {now}, 1
