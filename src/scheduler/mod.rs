@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 use writer::EventWriter;
 
 pub use upkeep::Retention;
@@ -322,14 +323,15 @@ impl Inner {
         let (cancel, cancelled) = watch::channel(false);
         let (job, execution) = (claimed.job.id.clone(), claimed.job.execution);
         let mut running = self.running();
+        let span = tracing::info_span!("execution", %job, execution, trace_id = claimed.job.trace_id);
         let task = tokio::spawn({
             let (inner, node, claimed) = (Arc::clone(self), Arc::clone(node), claimed);
-            async move { execution::run(&inner, &node, &claimed, cancelled).await }
+            async move { execution::run(&inner, &node, &claimed, cancelled).await }.instrument(span.clone())
         });
         running.insert(job.clone(), Slot { execution, cancel, task: task.abort_handle(), stopped: None });
         drop(running);
         let (inner, node) = (Arc::clone(self), Arc::clone(node));
-        tokio::spawn(async move {
+        let looked_after = async move {
             let ended = task.await;
             let stopped = inner.running().get(&job).and_then(|slot| slot.stopped);
             match (ended, stopped) {
@@ -351,12 +353,16 @@ impl Inner {
             inner.signals.work();
             inner.freed.notify_one();
             inner.ended.notify_one();
-        });
+        };
+        tokio::spawn(looked_after.instrument(span));
     }
 
     fn note_end(&self, job: &JobId, ended: &Ended) {
         match ended {
-            Ended::Finished(state, kind) => self.metrics.job_finished(state.as_str(), *kind),
+            Ended::Finished(state, kind) => {
+                tracing::info!(state = state.as_str(), error_kind = *kind, "job ended");
+                self.metrics.job_finished(state.as_str(), *kind);
+            }
             Ended::Requeued(reason, state) => {
                 self.metrics.execution_requeued(reason);
                 if *state == Some(JobState::Failed) {
