@@ -7,7 +7,7 @@ mod mask;
 mod resolved;
 mod serve;
 
-pub use client::ClientSettings;
+pub use client::{ClientSettings, Target};
 pub use mask::mask;
 pub use resolved::{Resolved, resolved};
 pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};

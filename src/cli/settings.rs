@@ -2,7 +2,7 @@
 
 use super::style::{BAD, DIM, STRONG, paint};
 use super::{Exit, Output};
-use crate::settings::{ServeSettings, resolved};
+use crate::settings::{ServeSettings, Target, resolved};
 use clap::ArgMatches;
 use serde_json::json;
 use std::process::ExitCode;
@@ -11,6 +11,9 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     serve: ServeSettings,
+    // Shown, not used: what was parsed is taken from the matches.
+    #[command(flatten)]
+    _target: Target,
 }
 
 pub fn main(mut args: Args, matches: &ArgMatches, output: Output) -> ExitCode {

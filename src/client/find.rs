@@ -25,7 +25,7 @@ impl Client {
     /// An address that is none, no key, or authorities that cannot be read.
     pub fn find(settings: &ClientSettings, ca_bundle: Option<&Path>) -> Result<Self, ClientError> {
         let data = settings.data_dir();
-        let named = settings.server.as_ref().filter(|server| !server.is_empty());
+        let named = settings.target.server.as_ref().filter(|server| !server.is_empty());
         let written = || std::fs::read_to_string(data.join(ADDRESS_FILE)).ok().map(|text| text.trim().to_owned());
         let address = named.cloned().or_else(written).unwrap_or_else(|| DEFAULT.to_owned());
         let base = Url::parse(&address)
@@ -40,7 +40,7 @@ impl Client {
             })?;
         let here = is_here(&base);
         let key_file = data.join(ADMIN_KEY_FILE);
-        let (key, key_source) = match settings.api_key.as_ref().filter(|key| !key.is_empty()) {
+        let (key, key_source) = match settings.target.api_key.as_ref().filter(|key| !key.is_empty()) {
             Some(key) => (key.trim().to_owned(), "--api-key or ADE_API_KEY".to_owned()),
             // The admin's key of this machine is not for strangers.
             None if named.is_some() && !here => {
@@ -103,6 +103,7 @@ fn builder(here: bool, ca_bundle: Option<&Path>) -> Result<reqwest::ClientBuilde
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Target;
 
     fn find(settings: &ClientSettings) -> Result<Client, String> {
         Client::find(settings, None).map_err(|error| error.kind)
@@ -113,9 +114,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         std::fs::write(data.path().join(ADMIN_KEY_FILE), "ade_secret\n").unwrap();
         let settings = |server: Option<&str>, key: Option<&str>| ClientSettings {
-            server: server.map(str::to_owned),
-            api_key: key.map(str::to_owned),
-            workspace: None,
+            target: Target { server: server.map(str::to_owned), api_key: key.map(str::to_owned), workspace: None },
             data_dir: Some(data.path().to_owned()),
         };
         assert_eq!(find(&settings(None, None)).unwrap().key, "ade_secret");

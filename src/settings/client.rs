@@ -5,9 +5,22 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// Settings of the commands that speak to a service. A flag wins over its environment variable, which wins over the default.
-#[derive(Clone, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Client settings")]
 pub struct ClientSettings {
+    /// The service and who asks it.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Data folder of a service on this machine [default: /var/lib/ade for root, else ~/.local/share/ade]
+    #[arg(long, env = "ADE_DATA_DIR", value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The service and who asks it: what clients have that services have not.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Client settings")]
+pub struct Target {
     /// The service [default: the address in the data folder, else http://127.0.0.1:8700]
     #[arg(long, env = "ADE_SERVER", value_name = "URL", global = true)]
     pub server: Option<String>,
@@ -19,10 +32,6 @@ pub struct ClientSettings {
     /// Workspace, by id or slug [default: the key's own, else the only one, else `default`]
     #[arg(long, env = "ADE_WORKSPACE", value_name = "WORKSPACE", global = true)]
     pub workspace: Option<String>,
-
-    /// Data folder of a service on this machine [default: /var/lib/ade for root, else ~/.local/share/ade]
-    #[arg(long, env = "ADE_DATA_DIR", value_name = "DIR", global = true)]
-    pub data_dir: Option<PathBuf>,
 }
 
 impl ClientSettings {
@@ -33,8 +42,8 @@ impl ClientSettings {
     }
 }
 
-impl std::fmt::Debug for ClientSettings {
+impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientSettings").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Target").field("server", &self.server).finish_non_exhaustive()
     }
 }

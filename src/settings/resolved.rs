@@ -1,7 +1,7 @@
 //! Every setting with the value that counts and where it came from.
 
 use super::serve::{TWINS, winner};
-use super::{ServeSettings, Settings, mask};
+use super::{ServeSettings, Settings, Target, mask};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args};
 use serde::Serialize;
@@ -21,10 +21,10 @@ pub struct Resolved {
     pub source: String,
 }
 
-/// Every setting, those of the instance first. `matches` is what they were parsed from.
+/// Every setting: those of the instance, of the service, and of clients. `matches` is what they were parsed from.
 #[must_use]
 pub fn resolved(serve: &ServeSettings, matches: &ArgMatches) -> Vec<Resolved> {
-    let command = ServeSettings::augment_args(Settings::augment_args(clap::Command::new("ade")));
+    let command = Target::augment_args(ServeSettings::augment_args(Settings::augment_args(clap::Command::new("ade"))));
     let arguments: Vec<&Arg> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
     let second = |argument: &&&Arg| TWINS.iter().any(|(_, second)| argument.get_id() == *second);
     arguments
@@ -51,6 +51,10 @@ pub fn resolved(serve: &ServeSettings, matches: &ArgMatches) -> Vec<Resolved> {
 
 fn value(argument: &Arg, used: &str, serve: &ServeSettings, matches: &ArgMatches) -> String {
     if let Some(values) = matches.get_raw(used) {
+        // Whatever help does not show, nothing shows.
+        if argument.is_hide_env_values_set() {
+            return "***".into();
+        }
         return values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" ");
     }
     serve.computed(argument.get_id().as_str()).unwrap_or_else(|| {

@@ -1,7 +1,7 @@
 //! The database: SQLite by default, PostgreSQL for more than one process, one behaviour.
 //!
 //! All SQL of the program is in this folder, one file per concern; nothing above it knows which database there is. Whoever
-//! changes the queue ([`queue`]) first locks the one row of `instance`, so that admission, fair claims and counters are exact
+//! changes the queue (`queue`, `admission`) first locks the one row of `instance`, so that admission, fair claims and counters are exact
 //! whatever else runs, in this process or another. The rows of jobs come after it, and where a transaction takes several, by
 //! ascending id: what an execution writes (events, seals, heartbeats) does without the first lock, so both meet at the rows.
 

@@ -63,7 +63,7 @@ pub async fn run(
             let remote = Remote {
                 client: found,
                 output,
-                asked: client.workspace.filter(|workspace| !workspace.is_empty()),
+                asked: client.target.workspace.filter(|workspace| !workspace.is_empty()),
                 workspace: OnceCell::new(),
                 interrupted: interrupted.clone(),
             };
