@@ -174,11 +174,11 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
 
 /// Looks whether storage can be written, and sweeps what crashed uploads left.
 async fn watch_storage(inner: Arc<Inner>) {
-    let mut swept = std::time::Instant::now() - Duration::from_secs(3600);
+    let mut swept: Option<std::time::Instant> = None;
     loop {
         inner.health.set(Part::Storage, probe(&inner).await);
-        if swept.elapsed() >= Duration::from_secs(3600) {
-            swept = std::time::Instant::now();
+        if swept.is_none_or(|last| last.elapsed() >= Duration::from_secs(3600)) {
+            swept = Some(std::time::Instant::now());
             inner.blobs.sweep_temporary(Duration::from_secs(24 * 3600)).await.ok();
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
