@@ -16,6 +16,7 @@ pub mod health;
 pub mod ids;
 pub mod image;
 pub mod job;
+pub mod network;
 pub mod packages;
 pub mod queue;
 pub mod sandbox;

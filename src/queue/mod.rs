@@ -16,7 +16,6 @@ mod state;
 
 pub use admission::{Admissions, Drain};
 pub use signals::{News, Signals, Watch};
-pub(crate) use state::texts;
 pub use state::{JobState, Phase};
 
 /// What one claim charges a workspace of weight 1.

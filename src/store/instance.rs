@@ -3,9 +3,7 @@
 use super::db::{Result, Tx, args, now_ms};
 use super::{Store, StoreError};
 use crate::ids::{InstanceId, NodeId};
-use crate::queue::texts;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use crate::text::texts;
 
 texts! {
     /// Whether the queue takes jobs and hands them out.

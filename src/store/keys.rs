@@ -3,9 +3,7 @@
 use super::Store;
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{KeyId, WorkspaceId};
-use crate::queue::texts;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use crate::text::texts;
 
 texts! {
     /// What a key may do. Each may do all that those before it may.
