@@ -48,6 +48,9 @@ LEFT_OUT_OF_DYNLOAD = re.compile(r"_tkinter\.|_test|_ctypes_test|_xxtest|xxlimit
 ESSENTIAL_MODULES = {"_bz2", "_ctypes", "_decimal", "_hashlib", "_lzma", "_sqlite3", "_ssl", "_uuid", "pyexpat", "zlib"}
 """Extension modules that must load. Others may lack their library in a slim base, and are left out then."""
 
+INSTALLERS = {"pip", "uv"}
+"""Wheels of requirements.lock that go to /opt/ade/installer, out of the way of the runner's own."""
+
 SHELL_NAMES = re.compile(r"(ba|da|z|k|fi|c|tc)?sh|busybox|toybox")
 
 
@@ -156,18 +159,25 @@ def runner(root: Root, context: Path, wheels: Path) -> None:
     root.copy(context / "boot.py", "/opt/ade/boot.py")
     root.directory("/opt/ade/lib")
     found = sorted(wheels.glob("*.whl"))
-    if not found:
-        raise AssemblyError(f"no wheels in {wheels}")
+    missing = INSTALLERS - {wheel.name.partition("-")[0] for wheel in found}
+    if missing or len(found) == len(INSTALLERS):
+        raise AssemblyError(f"{wheels} lacks wheels that requirements.lock names: {', '.join(sorted(missing)) or 'all of the runner'}")
     for wheel in found:
+        folder = "/opt/ade/installer" if wheel.name.partition("-")[0] in INSTALLERS else "/opt/ade/lib"
         with zipfile.ZipFile(wheel) as archive:
             for member in sorted(archive.namelist()):
                 if member.endswith("/"):
                     continue
                 if member.startswith("/") or ".." in Path(member).parts:
                     raise AssemblyError(f"{wheel.name} has a member outside itself: {member}")
-                destination = root.at(f"/opt/ade/lib/{member}")
+                destination = root.at(f"{folder}/{member}")
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 destination.write_bytes(archive.read(member))
+    program = next(root.at("/opt/ade/installer").glob("uv-*.data/scripts/uv"), None)
+    if program is None:
+        raise AssemblyError("the wheel of uv holds no program of this name")
+    root.copy(program, "/opt/ade/installer/bin/uv", executable=True)
+    shutil.rmtree(program.parents[1])
 
 
 def libraries(root: Root) -> None:
@@ -225,7 +235,7 @@ def data(root: Root) -> None:
     root.text("/etc/group", "root:x:0:\nade:x:65532:\n")
     root.text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
 
-    for mount_point in ("/dev", "/proc", "/sys", "/job"):
+    for mount_point in ("/dev", "/proc", "/sys", "/job", "/deps", "/wheelhouse", "/wheelhouse/workspace", "/wheelhouse/instance"):
         root.directory(mount_point)
     root.link("/tmp", "/job/tmp")
 
@@ -284,6 +294,8 @@ def settle(root: Root) -> None:
             runs = path.is_dir() or bool(path.stat().st_mode & 0o100)
             path.chmod(0o755 if runs else 0o644)
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+    # A new volume takes over the mode of the folder it is mounted on, and an installer has a uid of its own.
+    root.at("/deps").chmod(0o777)
     root.path.chmod(0o755)
     os.utime(root.path, (EPOCH, EPOCH))
 

@@ -97,6 +97,9 @@ def _shrink(record: dict[str, Any]) -> dict[str, Any]:
 def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] | None) -> int:
     """Does the child's work and returns its exit code. ``ended`` is the error of a first child that died or was stopped."""
     channel = PipeChannel(channel_fd)
+    if job.get("lock_sha256") is not None:
+        # Behind the standard library, the runner, and the package's own vendor/: nothing in a set can shadow any of them.
+        sys.path.append("/deps/site")
     try:
         if ended is not None:
             from .pipeline import run_job_end
@@ -106,6 +109,10 @@ def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] 
             from .check import check_package
 
             check_package(job, root, channel)
+        elif job["mode"] == "install":
+            from .installer import install
+
+            install(job, root, channel)
         else:
             from .pipeline import run_job
 

@@ -34,6 +34,8 @@ _EVENT_BYTES = 32_768
 _MAX_EVENTS = 20_000
 """Relayed events other than log lines; a well-behaved job sends some dozens."""
 _CHILD_EVENTS = frozenset({"log", "pass.start", "pass.exit", "hook.start", "hook.exit"})
+_SPARE_DISK = 256 * 1_048_576
+"""What an installer leaves free on the engine's disk, bytes."""
 _LEVELS = frozenset({"debug", "info", "warning", "error"})
 _ENVIRONMENT = {
     "PATH": "/usr/bin",
@@ -46,7 +48,14 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 """The whole environment of tenant code; the manifest's ``env`` is added by the pipeline."""
-_OUTPUTS = ("artifact.json", "normalized.xlsx")
+_OUTPUTS = {
+    "run": ("artifact.json", "normalized.xlsx"),
+    "install": ("install.log", "install.json"),
+}
+"""What the engine gets of each mode; of a failure, the first only."""
+_INSTALLER_EVENTS = frozenset({"log", "deps.resolve", "deps.install"})
+DEPS = Path("/deps")
+"""Where a dependency set is mounted: read-only for a job, writable for its installer."""
 
 
 class EngineGone(Exception):
@@ -170,8 +179,9 @@ class LogLines:
 class Relay:
     """Passes the child's events on to the engine, within bounds; past them it counts, and keeps the last lines."""
 
-    def __init__(self, engine: Engine, lines: int, size: int) -> None:
+    def __init__(self, engine: Engine, lines: int, size: int, allowed: frozenset[str] = _CHILD_EVENTS) -> None:
         self._engine = engine
+        self._allowed = allowed
         self._lines = lines
         self._bytes = size
         self._others = _MAX_EVENTS
@@ -185,7 +195,7 @@ class Relay:
     def relay(self, message: dict[str, Any]) -> str | None:
         """Relays one ``EVENT`` of the child and returns its name; unknown names are dropped."""
         event, level, detail = message.get("event"), message.get("level"), message.get("detail")
-        if not isinstance(event, str) or event not in _CHILD_EVENTS:
+        if not isinstance(event, str) or event not in self._allowed:
             return None
         if not isinstance(level, str) or level not in _LEVELS:
             level = "info"
@@ -258,6 +268,7 @@ class Child:
         self._relay = relay
         self._limits: dict[str, Any] = job["limits"]
         self._end_only = ended is not None
+        self._set_bytes: int | None = job["install"]["max_bytes"] if job["mode"] == "install" else None
         self.ended = Ended()
         reads: list[int] = []
         writes: list[int] = []
@@ -397,16 +408,33 @@ class Child:
             self._end_deadline = None
             self.ended.end_hook_timed_out = True
             _kill_children()
+        if self._set_bytes is not None and self.ended.result is None:
+            self._check_disk(self._set_bytes)
         limit = int(self._limits["cpu_seconds"])
         used = cgroup.cpu_ms()
         if used is not None and used > limit * 1000 and self.ended.error is None and self.ended.result is None:
             self._end_with("cpu_limit", f"the scripts used more than {limit} s of CPU time")
 
-    def _end_with(self, kind: str, message: str) -> None:
+    def _check_disk(self, limit: int) -> None:
+        """A volume has no quota, so that an installer is watched from outside of what may misbehave."""
+        if _usage(DEPS) > limit:
+            self._end_with(
+                "dependency_install_failed", f"the dependency set takes more than {limit // 1_048_576} MB on disk",
+                {"code": "set_too_large", "limit_mb": limit // 1_048_576},
+            )
+            return
+        disk = os.statvfs(DEPS)
+        if disk.f_bavail * disk.f_frsize < _SPARE_DISK:
+            self._end_with(
+                "dependency_install_failed", "the engine's disk is nearly full", {"code": "disk_full"}
+            )
+
+    def _end_with(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
         if self.ended.error is None:
             self.ended.error = {
-                "kind": kind, "message": message, "pass": None, "script": None, "function": None, "line": None, "detail": None,
-            }
+                "kind": kind, "message": message, "pass": None, "script": None, "function": None, "line": None,
+                "detail": detail,
+            }  # fmt: skip
         _kill_children()
 
 
@@ -581,7 +609,9 @@ def serve(engine: Engine) -> None:
         raise ProtocolError(f"frame 0x{frame.kind:02x} before the job")
     job = frame.json()
     limits = job["limits"]
-    relay = Relay(engine, int(limits["log_lines"]), int(limits["log_bytes"]))
+    mode = job["mode"]
+    allowed = _INSTALLER_EVENTS if mode == "install" else _CHILD_EVENTS
+    relay = Relay(engine, int(limits["log_lines"]), int(limits["log_bytes"]), allowed)
     archive = InputArchive(engine)
     try:
         for name in ("package", "in", "out", "tmp"):
@@ -596,6 +626,12 @@ def serve(engine: Engine) -> None:
         _done(engine, "setup_failed", _error("disk_full", message), None, relay, [], [])
         return
 
+    fault = _set_fault(job)
+    if fault is not None:
+        engine.send(frames.encode(frames.END, b"", frames.OUTPUT))
+        _done(engine, "setup_failed", _error("dependency_unavailable", fault), None, relay, [], [])
+        return
+
     wakeup = _wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
     ended = Child(engine, relay, job, None).watch(wakeup)
@@ -603,7 +639,7 @@ def serve(engine: Engine) -> None:
     result = ended.result
     if result is not None and not isinstance(result.get("ok"), bool):
         result, ended.error = None, _error("protocol_violation", "the completion record has no verdict")
-    if result is None and job["mode"] == "run" and not ended.end_hook_seen:
+    if result is None and mode == "run" and not ended.end_hook_seen:
         last = Child(engine, relay, job, _death(ended, oom_kills)).watch(wakeup).end_hook_timed_out
         ended.end_hook_timed_out = ended.end_hook_timed_out or last
     if ended.end_hook_timed_out:
@@ -618,13 +654,38 @@ def serve(engine: Engine) -> None:
         outcome, error = ("completed", None) if result["ok"] else ("failed", result.get("error"))
     else:
         outcome, error = "died", ended.error
-    names = _OUTPUTS if outcome == "completed" else _OUTPUTS[:1]
-    sent, refused = collect(engine, names if job["mode"] == "run" else (), int(limits["output_mb"]) * 1_048_576)
+    names = _OUTPUTS.get(mode, ())
+    sent, refused = collect(engine, names if outcome == "completed" else names[:1], int(limits["output_mb"]) * 1_048_576)
     record = {"child": {"exit_code": ended.exit_code, "signal": ended.signal, "oom_kills": oom_kills, "phase": ended.phase}}
     if result is not None:
         record["summary"] = result.get("summary")
         record["diagnostics"] = result.get("diagnostics")
     _done(engine, outcome, error, record, relay, sent, refused)
+
+
+def _set_fault(job: dict[str, Any]) -> str | None:
+    """Whether the dependency set that the engine promised is the one that is mounted: Docker makes an empty volume of one that
+    somebody removed."""
+    lock = job.get("lock_sha256")
+    if lock is None:
+        return None
+    try:
+        found = (DEPS / "whole").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        found = ""
+    return None if found == lock else "the dependency set of this package is not what it was; it is made anew on the next try"
+
+
+def _usage(folder: Path) -> int:
+    """Bytes on disk below a folder. What vanishes meanwhile is not counted."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(here, name)).st_blocks * 512
+            except OSError:
+                continue
+    return total
 
 
 def _done(

@@ -1,0 +1,150 @@
+"""Installs the requirements of a config package into a dependency set. Runs in installer containers only.
+
+An installer never sees a job's data. It resolves the requirements to a lock (one file with one digest for each package), installs
+exactly that lock into the volume at ``/deps``, and reports; the engine alone decides whether the set counts as whole.
+``docs/developers/dependencies.md`` has the course of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..channel import Channel
+
+LIBRARY = "/opt/ade/installer"
+SITE = "site"
+WHOLE = "whole"
+"""Written last: the digest of the lock that the set holds."""
+
+
+def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
+    """Does the work of an installer container and reports its end over the channel."""
+    sys.path.append(LIBRARY)
+    from .order import Order
+    from .tools import Log, Refused
+
+    order = Order.of(job["install"], root)
+    log = Log(root / "out" / "install.log", channel)
+    try:
+        report = _install(order, log, channel)
+    except Refused as refused:
+        log.line(f"failed: {refused.message}")
+        log.close()
+        channel.result(False, refused.record(log.tail()), None)
+        return
+    except OSError as error:
+        log.close()
+        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "io"
+        channel.result(False, Refused("dependency_install_failed", code, _said(error)).record(log.tail()), None)
+        return
+    log.close()
+    text = json.dumps(report, ensure_ascii=False, separators=(",", ":"))
+    (root / "out" / "install.json").write_text(text, encoding="utf-8")
+    channel.result(True, None, None)
+
+
+def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
+    from .lock import lock_text
+    from .resolve import resolve
+
+    started = time.monotonic()
+    channel.phase("resolve")
+    resolved = resolve(order, log)
+    lock = lock_text(resolved.locked)
+    channel.event(
+        "deps.resolve", "info", tool=order.tool, source=resolved.source, packages=len(resolved.locked),
+        duration_ms=_ms(started),
+    )
+    report = {
+        "tool": order.tool,
+        "tool_version": order.driver.version(log),
+        "source": resolved.source,
+        "lock": lock,
+        "packages": [one.record(order.requested) for one in resolved.locked],
+    }
+    if order.resolve_only:
+        return report
+    started = time.monotonic()
+    channel.phase("install")
+    order.driver.install(lock, resolved, log)
+    _check(order, resolved.locked)
+    for leftover in (order.deps / ".cache", order.deps / ".tmp", order.deps / SITE / ".lock"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    report["files"], report["bytes"] = _readable(order.deps)
+    (order.deps / WHOLE).write_text(_sha256(lock), encoding="ascii")
+    _sync(order.deps)
+    channel.event(
+        "deps.install", "info", packages=len(resolved.locked), bytes=report["bytes"], duration_ms=_ms(started)
+    )
+    return report
+
+
+def _check(order: Any, locked: list[Any]) -> None:
+    """What was installed is what was locked, and nothing else."""
+    from importlib.metadata import distributions
+
+    from .tools import Refused, canonical
+
+    expected = {canonical(one.name): one.version for one in locked}
+    (order.deps / SITE).mkdir(exist_ok=True)
+    found = {canonical(one.metadata["Name"]): one.version for one in distributions(path=[str(order.deps / SITE)])}
+    odd = sorted(name for name in expected.keys() | found.keys() if name not in found or name not in expected)
+    if odd:
+        raise Refused(
+            "dependency_install_failed", "set_differs", f"the installed set differs from its lock: {', '.join(odd[:5])}"
+        )
+
+
+def _readable(folder: Path) -> tuple[int, int]:
+    """Lets everyone read the set, as jobs have other uids; counts its files and bytes."""
+    files = size = 0
+    for here, _, names in os.walk(folder):
+        os.chmod(here, 0o755)
+        for name in names:
+            path = os.path.join(here, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                files += 1
+                size += status.st_blocks * 512
+                if status.st_mode & 0o444 != 0o444:
+                    os.chmod(path, stat.S_IMODE(status.st_mode) | 0o444)
+            elif not stat.S_ISLNK(status.st_mode):
+                os.unlink(path)
+    return files, size
+
+
+def _sync(folder: Path) -> None:
+    """The set is on the disk before anybody says that it is whole: a machine may lose power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _said(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the dependency set does not fit: the disk of the engine, or the installer's own space, is full"
+    return f"the installer failed: {error.strerror}"
+
+
+def _sha256(text: str) -> str:
+    from hashlib import sha256
+
+    return sha256(text.encode()).hexdigest()
+
+
+def _ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

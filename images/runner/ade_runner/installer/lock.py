@@ -1,0 +1,108 @@
+"""The lock: for every package one file, named by version and digest."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .tools import Refused, canonical
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One package of the lock."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    url: str
+
+    def record(self, requested: frozenset[str]) -> dict[str, Any]:
+        return {
+            "name": self.name, "version": self.version, "sha256": self.sha256,
+            "requested": canonical(self.name) in requested, "filename": self.filename, "url": self.url,
+        }  # fmt: skip
+
+
+def lock_text(locked: list[Locked]) -> str:
+    """The lock as a requirements file with hashes."""
+    return "".join(f"{one.name}=={one.version} \\\n    --hash=sha256:{one.sha256}\n" for one in locked)
+
+
+def read_pylock(path: Path, source_builds: bool) -> list[Locked]:
+    """What uv resolved (PEP 751), narrowed to the one file per package that fits this interpreter and platform best."""
+    packages = tomllib.loads(path.read_text(encoding="utf-8")).get("packages", [])
+    return sorted((_locked(package, source_builds) for package in packages), key=lambda one: one.name)
+
+
+def read_report(path: Path) -> list[Locked]:
+    """What pip resolved (https://pip.pypa.io/en/stable/reference/installation-report/)."""
+    locked = []
+    for item in json.loads(path.read_text(encoding="utf-8")).get("install", []):
+        metadata, download = item["metadata"], item["download_info"]
+        name, url = canonical(metadata["name"]), download["url"]
+        digest = download.get("archive_info", {}).get("hashes", {}).get("sha256")
+        if digest is None:
+            raise _no_digest(name)
+        locked.append(Locked(name, metadata["version"], _filename(url), digest, url))
+    return sorted(locked, key=lambda one: one.name)
+
+
+def _locked(package: dict[str, Any], source_builds: bool) -> Locked:
+    from pip._vendor.packaging.tags import sys_tags
+    from pip._vendor.packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    name, version = canonical(package["name"]), str(package.get("version", ""))
+    rank = {tag: at for at, tag in enumerate(sys_tags())}
+    best: tuple[int, dict[str, Any]] | None = None
+    for wheel in package.get("wheels", []):
+        try:
+            tags = parse_wheel_filename(_file_of(wheel))[3]
+        except InvalidWheelFilename:
+            continue
+        at = min((rank[tag] for tag in tags if tag in rank), default=None)
+        if at is not None and (best is None or at < best[0]):
+            best = at, wheel
+    file = best[1] if best else package.get("sdist") if source_builds else None
+    if file is None or not version:
+        raise Refused(
+            "dependency_unavailable", "no_wheel",
+            f"{name} {version} has no wheel for this image's Python and platform", requirement=f"{name}=={version}",
+        )  # fmt: skip
+    digest = file.get("hashes", {}).get("sha256")
+    if digest is None and "path" in file:
+        digest = _digest(Path(file["path"]))
+    if digest is None and str(file.get("url", "")).startswith("file:"):
+        digest = _digest(Path(unquote(urlsplit(file["url"]).path)))
+    if digest is None:
+        raise _no_digest(name)
+    return Locked(name, version, _file_of(file), digest, str(file.get("url", "")))
+
+
+def _no_digest(name: str) -> Refused:
+    return Refused(
+        "dependency_unavailable", "no_digest",
+        f"the index gives no sha256 for {name}, and what cannot be verified is not installed", requirement=name,
+    )  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _file_of(file: dict[str, Any]) -> str:
+    return str(file.get("name") or _filename(str(file.get("url") or file.get("path") or "")))
+
+
+def _filename(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])

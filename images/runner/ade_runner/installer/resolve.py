@@ -1,0 +1,43 @@
+"""From requirements to a lock: out of the wheelhouse alone where that will do, else from the index, if network is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .lock import Locked, read_pylock, read_report
+from .order import Order
+from .tools import Log
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A resolution."""
+
+    source: Literal["wheelhouse", "index"]
+    locked: list[Locked]
+
+
+def resolve(order: Order, log: Log) -> Resolved:
+    """Resolves; raises :class:`~.tools.Refused` with a diagnosis."""
+    from .diagnose import explain_resolution
+
+    if order.wheelhouses:
+        log.line("resolving from the wheelhouse")
+        done, said = order.driver.resolve(True, log)
+        if done:
+            return Resolved("wheelhouse", _read(order))
+        if not order.network:
+            raise explain_resolution(order, said)
+    if not order.network:
+        raise explain_resolution(order, "")
+    log.line(f"resolving from the index with {order.tool}")
+    done, said = order.driver.resolve(False, log)
+    if not done:
+        raise explain_resolution(order, said)
+    return Resolved("index", _read(order))
+
+
+def _read(order: Order) -> list[Locked]:
+    path = order.driver.resolution()
+    return read_pylock(path, order.source_builds) if order.tool == "uv" else read_report(path)
