@@ -1,5 +1,7 @@
-//! The build context of the runner image is embedded in the program; a changed or new file there means a new program.
+//! The build context of the runner image and the migrations are embedded in the program; a changed or new file there means a
+//! new program.
 
 fn main() {
     println!("cargo:rerun-if-changed=images/runner");
+    println!("cargo:rerun-if-changed=migrations");
 }

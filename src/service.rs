@@ -173,6 +173,7 @@ pub async fn run(
         defaults,
         scratch: data.scratch.clone(),
         retention: retention(serve),
+        network: settings.runtime_network_access,
     })
     .await?;
     let admissions = Admissions::start(store.clone(), defaults, metrics.clone(), {

@@ -12,6 +12,7 @@ pub use mask::mask;
 pub use resolved::{Resolved, resolved};
 pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};
 
+use crate::network;
 use crate::sandbox::Caps;
 use clap::Args;
 use std::path::PathBuf;
@@ -80,6 +81,11 @@ pub struct Settings {
     /// PEM file of certificate authorities that installs trust, for hosts behind a TLS-intercepting proxy
     #[arg(long, env = "ADE_CA_BUNDLE", value_name = "FILE", global = true)]
     pub ca_bundle: Option<PathBuf>,
+
+    /// Network for jobs: `off` for none, `deny` for those that an admin allowed it, `manifest` for those that ask; true is
+    /// manifest, false is off
+    #[arg(long, env = "ADE_RUNTIME_NETWORK_ACCESS", value_name = "off|deny|manifest", default_value = "manifest", value_parser = network::Switch::from_setting, global = true)]
+    pub runtime_network_access: network::Switch,
 }
 
 impl Settings {

@@ -5,6 +5,7 @@ use super::staging::Staging;
 use super::summary::{self, Ended, Summary};
 use super::{Exit, Output, cancel_on_signals, fail, node};
 use crate::job::{self, JobReport, Prepared};
+use crate::network::{self, Access, Decision, HostPattern, Layers, Place, Switch};
 use crate::sandbox::{Failure, FailureKind, Requested};
 use crate::settings::Settings;
 use serde_json::json;
@@ -29,6 +30,31 @@ pub struct Args {
     /// Memory limit of this job, MiB [default: the manifest's, else 512]
     #[arg(long, value_name = "MIB", help_heading = "Limits")]
     memory_mb: Option<u64>,
+    /// Network for this job: inherit leaves it to the manifest; install_only and allow install dependencies in any case, and
+    /// with allow the scripts get network if the manifest asks for it
+    #[arg(
+        long,
+        value_name = "inherit|deny|install_only|allow",
+        default_value = "inherit",
+        hide_default_value = true,
+        help_heading = "Network"
+    )]
+    network: Access,
+    /// Host that the scripts may reach, such as api.example.com or *.example.com:443; may be given several times [default:
+    /// every public host]
+    #[arg(long, value_name = "HOST", help_heading = "Network")]
+    allow_host: Vec<HostPattern>,
+}
+
+impl Args {
+    /// The network policy of a local job: the setting is the instance, and the arguments are the package.
+    fn decide(&self, instance: Switch) -> impl FnOnce(bool) -> Decision + use<> {
+        let (package, allowed_hosts) = (self.network, self.allow_host.clone());
+        move |manifest| {
+            let layers = Layers { instance, workspace: Access::Inherit, package, allowed_hosts, manifest };
+            network::decide(&layers).at(Place::CommandLine)
+        }
+    }
 }
 
 /// Runs the command.
@@ -37,7 +63,8 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     let caps = settings.caps();
     let asked = Requested { timeout_ms: args.timeout_ms, memory_mb: args.memory_mb };
     let (package, inputs) = (args.package.clone(), args.inputs.clone());
-    let prepared = tokio::task::spawn_blocking(move || job::prepare(&package, &inputs, asked, &caps)).await;
+    let decide = args.decide(settings.runtime_network_access);
+    let prepared = tokio::task::spawn_blocking(move || job::prepare(&package, &inputs, asked, &caps, decide)).await;
     let prepared = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(refusal)) => return fail(&refusal.failure, &refusal.diagnostics, output),

@@ -2,7 +2,6 @@
 
 use super::{Identity, Node, Prepared};
 use crate::events::now;
-use crate::packages::Manifest;
 use crate::sandbox::{Limits, Outcome};
 use serde_json::{Value, json};
 
@@ -29,7 +28,7 @@ pub fn run_request(node: &Node, job: &Prepared, created_at: &str) -> Value {
         "image_digest": node.image_digest,
         "runtime": node.runtime,
         "limits": job.limits,
-        "network": network(&job.manifest),
+        "network": job.network.block(),
         "dependencies": dependencies(),
     })
 }
@@ -43,7 +42,7 @@ pub fn own(node: &Node, job: &Prepared, runner: &Value, outcome: &Outcome, start
     vec![
         ("job", job_block(job, outcome, started_at)),
         ("runtime", runtime),
-        ("network", network(&job.manifest)),
+        ("network", job.network.block()),
         ("dependencies", dependencies()),
     ]
 }
@@ -65,17 +64,6 @@ pub fn fallback(job: &Prepared) -> Blocks {
 
 pub fn runtime(node: &Node, limits: &Limits) -> Value {
     json!({"image": node.image, "image_digest": node.image_digest, "runner_version": null, "python": null, "runtime": node.runtime, "limits": limits})
-}
-
-/// The network decision. A job container has no network interface; connections that policy allows will be relayed.
-pub fn network(manifest: &Manifest) -> Value {
-    let asked = manifest.defaults.runtime_network_access;
-    let reason = if asked {
-        "the manifest asks for network, and this instance runs every job without it"
-    } else {
-        "the manifest does not ask for network"
-    };
-    json!({"install": false, "run": false, "allowed_hosts": [], "decided_by": if asked { "instance" } else { "manifest" }, "reason": reason})
 }
 
 pub fn dependencies() -> Value {

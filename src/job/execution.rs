@@ -68,9 +68,9 @@ pub async fn execute<'a>(
     let outputs =
         tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
     let outputs = Arc::new(outputs);
-    let network = blocks::network(&job.manifest);
-    let asks_for_network = job.manifest.defaults.runtime_network_access;
-    recorder.started(job.inputs.len(), json!(job.limits), network.clone(), asks_for_network);
+    let network = job.network.block();
+    let lacks_network = job.manifest.defaults.runtime_network_access && !job.network.run.allowed;
+    recorder.started(job.inputs.len(), json!(job.limits), network.clone(), lacks_network);
 
     let identity = &job.identity;
     let name = container_name(&identity.job_id, identity.execution);

@@ -17,6 +17,7 @@ pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, limits, manifest_of, open_package};
 
 use crate::events::now;
+use crate::network::Decision;
 use crate::packages::{self, Manifest, Package};
 use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Outcome, Requested};
 use request::{Ask, Parts, labels, request, spec};
@@ -58,10 +59,12 @@ pub struct Prepared {
     inputs: Vec<Input>,
     limits: Limits,
     identity: Identity,
+    network: Decision,
 }
 
 impl Prepared {
-    /// A job whose parts the caller has checked: by [`manifest_of`], [`limits`] and [`inputs_fit`].
+    /// A job whose parts the caller has checked: by [`manifest_of`], [`limits`] and [`inputs_fit`]; `network` is the policy's
+    /// decision for it.
     #[must_use]
     pub const fn new(
         package: Arc<Package>,
@@ -69,8 +72,9 @@ impl Prepared {
         inputs: Vec<Input>,
         limits: Limits,
         identity: Identity,
+        network: Decision,
     ) -> Self {
-        Self { package, manifest, inputs, limits, identity }
+        Self { package, manifest, inputs, limits, identity, network }
     }
 
     /// Which job it is.
@@ -96,18 +100,32 @@ impl Prepared {
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
+
+    /// Whether it gets network, and who decided.
+    #[must_use]
+    pub const fn network(&self) -> &Decision {
+        &self.network
+    }
 }
 
-/// Checks package, limits and inputs on the caller's own disk, for a local job. Blocking; nothing is started or written.
+/// Checks package, limits and inputs on the caller's own disk, for a local job; `network` decides about one whose manifest asks
+/// for network, or does not. Blocking; nothing is started or written.
 ///
 /// # Errors
 /// A [`Refusal`] with everything that is wrong with the package, or the first thing that is wrong with limits or inputs.
-pub fn prepare(package: &Path, inputs: &[PathBuf], asked: Requested, caps: &Caps) -> Result<Prepared, Refusal> {
+pub fn prepare(
+    package: &Path,
+    inputs: &[PathBuf],
+    asked: Requested,
+    caps: &Caps,
+    network: impl FnOnce(bool) -> Decision,
+) -> Result<Prepared, Refusal> {
     let package = refusal::open_package(package)?;
     let manifest = manifest_of(&package, caps)?;
     let limits = limits(&manifest, asked, caps)?;
     let inputs = inputs::open_all(inputs, &package, &limits)?;
-    Ok(Prepared::new(Arc::new(package), manifest, inputs, limits, Identity::local()))
+    let network = network(manifest.defaults.runtime_network_access);
+    Ok(Prepared::new(Arc::new(package), manifest, inputs, limits, Identity::local(), network))
 }
 
 /// Runs a prepared job from beginning to end; its files go to `staging`, an empty folder.

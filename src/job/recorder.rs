@@ -65,9 +65,9 @@ impl<'a> Recorder<'a> {
         self.ended(outcome, 0);
     }
 
-    pub(super) fn started(&mut self, inputs: usize, limits: Value, network: Value, asks_for_network: bool) {
+    pub(super) fn started(&mut self, inputs: usize, limits: Value, network: Value, lacks_network: bool) {
         self.note(|log| log.event("start").state("running").with("inputs", inputs).with("limits", limits).write());
-        let level = if asks_for_network { Level::Warning } else { Level::Info };
+        let level = if lacks_network { Level::Warning } else { Level::Info };
         self.note(|log| log.event("network.decision").level(level).with_all(network).write());
     }
 

@@ -69,6 +69,69 @@ pub struct Layers {
     pub manifest: bool,
 }
 
+impl Switch {
+    /// What counts on a node: the switch that an admin stored wins over the node's setting, but where the setting is `off`, that
+    /// is the end of it.
+    #[must_use]
+    pub fn on_node(setting: Self, stored: Option<Self>) -> Self {
+        if setting == Self::Off { Self::Off } else { stored.unwrap_or(setting) }
+    }
+
+    /// Reads the setting: a switch, or one of the spellings of true and false that were published for it.
+    ///
+    /// # Errors
+    /// What it can be.
+    pub fn from_setting(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Ok(Self::Manifest),
+            "false" | "no" | "0" => Ok(Self::Off),
+            switch => switch.parse(),
+        }
+    }
+}
+
+/// What is stored of the layers, for one package: all but the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The switch of the instance; none takes the setting of the node.
+    pub instance: Option<Switch>,
+    /// The setting of the workspace.
+    pub workspace: Access,
+    /// The setting of the package.
+    pub package: Access,
+    /// Hosts that the scripts of the package may reach; empty for every public one.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// Whether requirements of the package may be built from source, which runs foreign code during the install.
+    pub source_builds: bool,
+}
+
+impl Stored {
+    /// The decision for a job on a node with this setting, and a manifest that asks for network or does not.
+    #[must_use]
+    pub fn decide(&self, setting: Switch, manifest: bool) -> Decision {
+        let place = if setting == Switch::Off { Place::Node } else { Place::Service };
+        let layers = Layers {
+            instance: Switch::on_node(setting, self.instance),
+            workspace: self.workspace,
+            package: self.package,
+            allowed_hosts: self.allowed_hosts.clone(),
+            manifest,
+        };
+        decide(&layers).at(place)
+    }
+}
+
+/// Where the layers above the manifest were set, and so where they are changed: what a denial names as the way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a service, by its admins.
+    Service,
+    /// In a service, with the switch turned off by the setting of the node.
+    Node,
+    /// On the command line of `ade run`.
+    CommandLine,
+}
+
 /// Whether network is given for one purpose, and who decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ruling {
@@ -89,7 +152,11 @@ pub struct Decision {
     pub run: Ruling,
     /// Hosts that the scripts may reach; empty for every public one. Empty, too, when they may reach none.
     pub allowed_hosts: Vec<HostPattern>,
+    place: Place,
 }
+
+const SWITCHED_OFF: &str = "network is switched off for the whole instance";
+const SWITCHED_OFF_HERE: &str = "network is switched off on this machine, by the setting ADE_RUNTIME_NETWORK_ACCESS";
 
 /// The policy. A deny above wins over everything below it; what no admin said anything about follows the manifest, unless the
 /// instance denies by default.
@@ -102,14 +169,14 @@ pub fn decide(layers: &Layers) -> Decision {
         .or_else(|| if layers.manifest { granted(layers, |access| access == Access::Allow) } else { None })
         .unwrap_or_else(|| unsaid(layers));
     let allowed_hosts = if run.allowed { layers.allowed_hosts.clone() } else { Vec::new() };
-    Decision { install, run, allowed_hosts }
+    Decision { install, run, allowed_hosts, place: Place::Service }
 }
 
 /// The uppermost layer that says no.
 fn denied(layers: &Layers, run: bool) -> Option<Ruling> {
     let no = |by, reason| Some(Ruling { allowed: false, by, reason });
     if layers.instance == Switch::Off {
-        return no(Layer::Instance, "network is switched off for the whole instance");
+        return no(Layer::Instance, SWITCHED_OFF);
     }
     match layers.workspace {
         Access::Deny => return no(Layer::Workspace, "the setting of the workspace denies network"),
@@ -151,6 +218,18 @@ fn unsaid(layers: &Layers) -> Ruling {
 }
 
 impl Decision {
+    /// The same decision, of layers that were set elsewhere than in a service by its admins.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        for ruling in [&mut self.install, &mut self.run] {
+            if place != Place::Service && ruling.reason == SWITCHED_OFF {
+                ruling.reason = SWITCHED_OFF_HERE;
+            }
+        }
+        self
+    }
+
     /// The ruling for a purpose.
     #[must_use]
     pub const fn ruling(&self, purpose: Purpose) -> &Ruling {
@@ -164,13 +243,30 @@ impl Decision {
     #[must_use]
     pub fn denial(&self, purpose: Purpose) -> String {
         let ruling = self.ruling(purpose);
+        let access = match purpose {
+            Purpose::Install => Access::InstallOnly,
+            Purpose::Run => Access::Allow,
+        };
+        let package = match self.place {
+            Place::CommandLine => format!("allow it with `ade run --network {access}`"),
+            Place::Service | Place::Node => {
+                format!("an admin can allow it with `ade network set --package PACKAGE --access {access}`")
+            }
+        };
         let way_out = match (ruling.by, purpose) {
-            (Layer::Instance, _) => "an admin can change it with `ade network set`",
-            (Layer::Workspace, _) => "an admin can change it with `ade network set --workspace`",
-            (Layer::Package, _) => "an admin can change it with `ade network set --package`",
-            (Layer::Manifest, Purpose::Run) => "set engine.defaults.runtime_network_access to true in manifest.json",
+            (Layer::Instance, _) if ruling.reason == SWITCHED_OFF_HERE => {
+                "set it to manifest, or to deny and allow single packages".to_owned()
+            }
+            (Layer::Instance, _) if ruling.reason == SWITCHED_OFF => {
+                "an admin can switch it on with `ade network set --switch manifest`".to_owned()
+            }
+            (Layer::Workspace, _) => format!("an admin can allow it with `ade network set --access {access}`"),
+            (Layer::Instance | Layer::Package, _) => package,
+            (Layer::Manifest, Purpose::Run) => {
+                "set engine.defaults.runtime_network_access to true in manifest.json".to_owned()
+            }
             (Layer::Manifest, Purpose::Install) => {
-                "set engine.defaults.runtime_network_access to true in manifest.json, or have an admin allow installs with `ade network set --package`"
+                format!("set engine.defaults.runtime_network_access to true in manifest.json, or {package}")
             }
         };
         format!("{}; {way_out}", ruling.reason)

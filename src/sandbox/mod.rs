@@ -5,16 +5,24 @@
 //! container, whatever happened.
 
 pub mod archive;
+mod container;
+mod course;
 pub mod limits;
 pub mod outcome;
 pub mod protocol;
 mod reaper;
+mod report;
 mod seccomp;
+mod send;
 mod session;
 pub mod spec;
+mod wire;
 
+pub use container::remove;
 pub use limits::{Caps, LimitError, Limits, Requested};
 pub use outcome::{Failure, FailureKind, Fault, Outcome};
 pub use reaper::{Container, reap};
-pub use session::{InputFile, Notice, Report, Request, Source, Timings, probe, remove, run};
+pub use report::{Notice, Report, Timings};
+pub use send::{InputFile, Source};
+pub use session::{Request, probe, run};
 pub use spec::{ContainerSpec, label};

@@ -5,6 +5,7 @@ use super::writer::EventWriter;
 use crate::blob::{BlobError, JobFile, Key, Prefix};
 use crate::events::{Event, Level};
 use crate::job::{self, Identity, Input, Node, Observer, Prepared, Recorder, Refusal};
+use crate::network::Decision;
 use crate::queue::{JobState, Phase};
 use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
@@ -229,7 +230,15 @@ async fn prepare(
         );
         inputs.push(input);
     }
-    Ok(Prepared::new(package, manifest, inputs, limits, identity))
+    let network = network(inner, claimed, manifest.defaults.runtime_network_access).await?;
+    Ok(Prepared::new(package, manifest, inputs, limits, identity, network))
+}
+
+/// What the network policy says now of a job whose manifest asks for network, or does not.
+async fn network(inner: &Inner, claimed: &Claimed, asks: bool) -> Result<Decision, Failure> {
+    let stored = inner.persist("the network policy", || inner.store.network_of(&claimed.job.config_id)).await?;
+    let gone = || Failure::new(FailureKind::HostIo, "the job's config is gone from the database");
+    Ok(stored.ok_or_else(gone)?.decide(inner.network, asks))
 }
 
 /// A blob as a file on this machine: where it lies anyway, or fetched.

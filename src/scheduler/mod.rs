@@ -20,6 +20,7 @@ use crate::blob::Blobs;
 use crate::health::{Health, Part};
 use crate::ids::{InstanceId, JobId, NodeId};
 use crate::job::{Node, container_name};
+use crate::network::Switch;
 use crate::queue::{JobState, Signals};
 use crate::sandbox::{self, Failure, FailureKind};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
@@ -68,6 +69,8 @@ pub struct Parts {
     pub scratch: PathBuf,
     /// When to delete what.
     pub retention: Retention,
+    /// The setting of the network policy.
+    pub network: Switch,
 }
 
 /// The scheduler of this node.
@@ -90,6 +93,7 @@ struct Inner {
     defaults: Defaults,
     scratch: PathBuf,
     retention: Retention,
+    network: Switch,
     started_at: i64,
     events: EventWriter,
     packages: Packages,
@@ -161,6 +165,7 @@ impl Scheduler {
                 defaults: parts.defaults,
                 scratch: parts.scratch,
                 retention: parts.retention,
+                network: parts.network,
                 started_at: crate::store::now_ms(),
                 packages: Packages::default(),
                 node: watch::Sender::new(None),

@@ -14,6 +14,7 @@ mod events;
 mod instance;
 mod jobs;
 mod keys;
+mod network;
 mod notify;
 mod queue;
 mod workspaces;

@@ -4,6 +4,7 @@
 use crate::support::{Docker, Package, Upload, World, image_id};
 use ade::events::Event;
 use ade::job::{self, Executed, Identity, Input, JobReport, Node, Observer, Prepared, Recorder};
+use ade::network::{self, Access, Layers, Switch};
 use ade::packages::{Package as Opened, PackageCaps};
 use ade::sandbox::protocol::Progress;
 use ade::sandbox::{Caps, Failure, FailureKind, Outcome, Requested, remove};
@@ -53,7 +54,14 @@ fn stored(world: &World) -> Prepared {
         execution: 3,
         ..Identity::local()
     };
-    Prepared::new(Arc::new(package), manifest, vec![input], limits, identity)
+    let layers = Layers {
+        instance: Switch::Manifest,
+        workspace: Access::Inherit,
+        package: Access::Inherit,
+        allowed_hosts: Vec::new(),
+        manifest: manifest.defaults.runtime_network_access,
+    };
+    Prepared::new(Arc::new(package), manifest, vec![input], limits, identity, network::decide(&layers))
 }
 
 /// Runs the job in a task of its own, which only a `Send` future can have, and concludes it with what `decide` makes of it.

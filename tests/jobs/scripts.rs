@@ -332,19 +332,47 @@ fn requirements_that_cannot_be_met_are_refused_and_comments_are_not_requirements
 }
 
 #[test]
-fn a_package_that_asks_for_network_runs_without_it_and_the_decision_is_recorded() {
+fn the_network_decision_is_recorded_everywhere_and_a_package_that_is_denied_what_it_asks_for_is_warned() {
     let look = "def run(**_):\n    print('interfaces:', [line.split(':')[0].strip() for line in list(open('/proc/net/dev'))[2:]])\n";
-    for key in ["runtime_network_access", "allow_net"] {
+    let event = |run: &Run| run.events.iter().find(|event| event["event"] == "network.decision").unwrap().clone();
+    let hosts = ["--allow-host", "*.Example.com:443", "--allow-host", "2001:db8::1"];
+    let reason = "the setting of the package denies network";
+    for (key, args, run_allowed, by, reason) in [
+        ("runtime_network_access", &[][..], true, "manifest", "the manifest asks for network, and nothing denies it"),
+        ("allow_net", &["--network", "deny"], false, "package", reason),
+        (
+            "allow_net",
+            &[&["--network", "allow"], &hosts[..]].concat(),
+            true,
+            "package",
+            "the setting of the package allows network",
+        ),
+        (
+            "allow_net",
+            &[&["--network", "allow", "--runtime-network-access", "off"], &hosts[..]].concat(),
+            false,
+            "instance",
+            "network is switched off on this machine, by the setting ADE_RUNTIME_NETWORK_ACCESS",
+        ),
+    ] {
         let package = Package::new().hook("on_job_start", look).manifest(json!({"engine": {"defaults": {key: true}}}));
-        let run = run(&package, &[Upload::names()], &[]);
+        let run = run(&package, &[Upload::names()], args);
         assert_unharmed(&run, key);
-        assert_eq!(run.finding("interfaces"), "['lo']");
-        let decision = run.events_named("network.decision")[0];
+        assert_eq!(run.finding("interfaces"), "['lo']", "an interface is never there");
+        let event = event(&run);
+        let request = std::fs::read(run.out.join("run-request.json")).unwrap();
+        let request: Value = serde_json::from_slice(&request).unwrap();
         let recorded = &artifact(&run)["network"];
-        for member in ["install", "run", "allowed_hosts", "decided_by", "reason"] {
-            assert_eq!(decision[member], recorded[member], "{member}");
-        }
-        assert_eq!((&recorded["run"], &recorded["decided_by"]), (&json!(false), &json!("instance")));
-        assert!(recorded["reason"].as_str().unwrap().contains("the manifest asks for network"), "{recorded}");
+        assert_eq!((recorded, recorded), (&request["network"], &event["detail"]));
+        let patterns =
+            if run_allowed && args.len() > 2 { json!(["*.example.com:443", "[2001:db8::1]"]) } else { json!([]) };
+        let expected = json!({
+            "install": run_allowed, "run": run_allowed, "allowed_hosts": patterns, "decided_by": by, "reason": reason,
+            "install_decided_by": by, "install_reason": reason,
+        });
+        assert_eq!(recorded, &expected);
+        assert_eq!(event["level"], if run_allowed { "info" } else { "warning" });
     }
+    let quiet = run(&Package::new(), &[Upload::names()], &["--network", "deny"]);
+    assert_eq!(event(&quiet)["level"], "info", "it lacks nothing that it asked for");
 }

@@ -1,0 +1,78 @@
+//! What a session tells while it runs, and at its end.
+
+use super::outcome::{Failure, Outcome};
+use super::protocol::{ContainerUsage, Progress, RawEvent, StopReason};
+use serde_json::Value;
+
+/// What happened, as it happens.
+#[derive(Debug)]
+pub enum Notice {
+    /// The container runs and the supervisor waits.
+    Ready {
+        /// Version of the runner in the image.
+        runner_version: String,
+        /// Version of Python in the image.
+        python: String,
+    },
+    /// Inputs are in; scripts run from here on.
+    Running,
+    /// An event of the job.
+    Event(RawEvent),
+    /// Rows done.
+    Progress(Progress),
+    /// The engine asked the job to stop.
+    Stopping(StopReason),
+}
+
+/// The end of one execution.
+#[derive(Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the container used.
+    pub usage: ContainerUsage,
+    /// Names of outputs in [`Request::outputs`]. Only `artifact.json` when the job failed.
+    pub collected: Vec<String>,
+    /// Diagnostics of a `check`.
+    pub diagnostics: Vec<Value>,
+    /// Time by step.
+    pub timings: Timings,
+    /// Set when Docker did not remove the container: which it is, and what becomes of it.
+    pub left_behind: Option<String>,
+}
+
+impl Report {
+    /// The end of a job that could not even be started.
+    #[must_use]
+    pub fn never_ran(failure: Failure) -> Self {
+        Self {
+            outcome: Outcome::Failed(failure),
+            usage: ContainerUsage::default(),
+            collected: Vec::new(),
+            diagnostics: Vec::new(),
+            timings: Timings::default(),
+            left_behind: None,
+        }
+    }
+}
+
+/// Time by step, milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Docker's making of the container.
+    pub create_ms: u64,
+    /// Attach and start, to `READY`.
+    pub start_ms: u64,
+    /// Inputs and scripts.
+    pub run_ms: u64,
+    /// Last output byte to the container's removal.
+    pub collect_ms: u64,
+}
+
+impl Timings {
+    /// All steps together, milliseconds.
+    #[must_use]
+    pub const fn total_ms(self) -> u64 {
+        self.create_ms + self.start_ms + self.run_ms + self.collect_ms
+    }
+}
