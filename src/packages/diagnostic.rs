@@ -116,6 +116,18 @@ codes! {
     ScriptUnused = Warning "script_unused",
     /// A stage lists one script twice.
     HookDuplicate = Warning "hook_duplicate",
+    /// `requirements.txt` is too large, or has too many requirements.
+    RequirementsTooLarge = Error "requirements_too_large",
+    /// It is not UTF-8.
+    RequirementsNotUtf8 = Error "requirements_not_utf8",
+    /// A line of it is no requirement.
+    RequirementSyntax = Error "requirement_syntax",
+    /// A line of it has an option that is not a package's to give.
+    RequirementOption = Error "requirement_option",
+    /// A line of it names a URL, a repository or a path.
+    RequirementSource = Error "requirement_source",
+    /// A hash that cannot be checked, or is missing beside others.
+    RequirementHash = Error "requirement_hash",
     /// There is more to say than is listed.
     MoreDiagnostics = Warning "more_diagnostics",
 }

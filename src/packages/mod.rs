@@ -19,6 +19,7 @@ mod json;
 mod manifest;
 mod package;
 mod parse;
+mod requirements;
 mod text;
 mod validate;
 
@@ -30,4 +31,5 @@ pub use manifest::{
     Manifest, Stage, Writer, WriterMode,
 };
 pub use package::{MANIFEST, Package};
+pub use requirements::{Asked, REQUIREMENTS, Requirements};
 pub use validate::{Report, validate};

@@ -8,6 +8,7 @@ use super::json::{self, Fault, MAX_DEPTH};
 use super::manifest::Manifest;
 use super::package::{MANIFEST, Package};
 use super::parse::{self, ScriptRef, meant_or};
+use super::requirements;
 use super::text::shown;
 
 /// The outcome of [`validate`].
@@ -34,6 +35,9 @@ impl Report {
 pub fn validate(package: &Package, caps: &Caps) -> Report {
     let mut diagnostics = Diagnostics::default();
     let manifest = read_manifest(package, caps, &mut diagnostics);
+    if let Some(bytes) = package.file(requirements::REQUIREMENTS) {
+        requirements::read(bytes, &mut diagnostics);
+    }
     let manifest = manifest.filter(|_| !diagnostics.has_errors());
     let (diagnostics, counts) = diagnostics.finish();
     Report { diagnostics, counts, manifest }
