@@ -11,6 +11,7 @@ pub mod auth;
 pub mod blob;
 pub mod cli;
 pub mod client;
+pub mod deps;
 pub mod events;
 pub mod health;
 pub mod ids;

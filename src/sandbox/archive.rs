@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-/// The only names a job may bring out.
+/// The only names that a job may bring out.
 pub const OUTPUTS: [&str; 2] = ["artifact.json", "normalized.xlsx"];
 
 const CHUNK: usize = 64 * 1024;
@@ -44,14 +44,19 @@ pub fn trailer() -> Bytes {
     Bytes::from_static(&ZEROS)
 }
 
-/// Reads an output archive from `source` and writes the files among [`OUTPUTS`] into `folder`; returns their names.
+/// Reads an output archive from `source` and writes the files among `names` into `folder`; returns their names.
 ///
 /// Links, devices, FIFOs, sparse files, unexpected or repeated names, and files over `limit` bytes are refused by name.
 /// Ownership, mode and times of the archive are ignored.
 ///
 /// # Errors
 /// A [`Failure`] that names the entry. Files written so far stay in `folder`; the caller discards it.
-pub fn read_outputs(source: impl Read, folder: &Path, limit: u64) -> Result<Vec<String>, Failure> {
+pub fn read_outputs(
+    source: impl Read,
+    folder: &Path,
+    limit: u64,
+    names: &[&'static str],
+) -> Result<Vec<String>, Failure> {
     let mut archive = tar::Archive::new(source);
     let mut collected: Vec<String> = Vec::new();
     // Raw: GNU and PAX extension entries are not interpreted but show up as entries, and are refused like any other
@@ -66,8 +71,8 @@ pub fn read_outputs(source: impl Read, folder: &Path, limit: u64) -> Result<Vec<
                 entry.header().entry_type()
             )));
         }
-        let Some(expected) = OUTPUTS.iter().find(|expected| **expected == name) else {
-            return Err(invalid(format!("output {shown:?} is none of the expected names {OUTPUTS:?}")));
+        let Some(expected) = names.iter().find(|expected| **expected == name) else {
+            return Err(invalid(format!("output {shown:?} is none of the expected names {names:?}")));
         };
         if collected.iter().any(|have| have == expected) {
             return Err(invalid(format!("output {shown:?} comes twice")));
@@ -125,11 +130,11 @@ pub struct OutputSink {
 impl OutputSink {
     /// Starts the unpacking into `folder`, which stays at least until the unpacking has ended.
     #[must_use]
-    pub fn start(folder: Arc<TempDir>, limit: u64) -> Self {
+    pub fn start(folder: Arc<TempDir>, limit: u64, names: &'static [&'static str]) -> Self {
         let (sender, receiver) = mpsc::channel(8);
         let worker = tokio::task::spawn_blocking(move || {
             let mut source = ChannelReader { receiver, chunk: Bytes::new() };
-            let result = read_outputs(&mut source, folder.path(), limit);
+            let result = read_outputs(&mut source, folder.path(), limit, names);
             // Whatever follows a refusal is read to its end, so that the completion record behind it still arrives.
             io::copy(&mut source, &mut io::sink()).ok();
             result
@@ -203,7 +208,7 @@ mod tests {
 
     fn read(bytes: &[u8], limit: u64) -> (Result<Vec<String>, Failure>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        (read_outputs(bytes, folder.path(), limit), folder)
+        (read_outputs(bytes, folder.path(), limit, &OUTPUTS), folder)
     }
 
     fn refused(bytes: &[u8]) -> Failure {

@@ -73,7 +73,7 @@ impl Course<'_> {
             }
             FromSupervisor::Progress(payload) => {
                 count(&mut self.progress_bytes, payload.len(), "progress", PROGRESS_BYTES)?;
-                // Courseed from the child as it is; one that cannot be read is not worth a failure, and none is worth a wait.
+                // Relayed from the child as it is; one that cannot be read is not worth a failure, and none is worth a wait.
                 if let Ok(progress) = protocol::parse::<Progress>("PROGRESS", &payload) {
                     self.notices.try_send(Notice::Progress(progress)).ok();
                 }

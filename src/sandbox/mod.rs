@@ -25,4 +25,4 @@ pub use reaper::{Container, reap};
 pub use report::{Notice, Report, Timings};
 pub use send::{InputFile, Source};
 pub use session::{Request, probe, run};
-pub use spec::{ContainerSpec, label};
+pub use spec::{ContainerSpec, Mount, label, private_uid};

@@ -70,8 +70,14 @@ kinds! {
     PackageInvalid = "package_invalid", Request;
     /// The package is over a cap.
     PackageTooLarge = "package_too_large", Request;
-    /// The package needs dependencies that cannot be had.
+    /// `requirements.txt` has lines that are not allowed.
+    RequirementsInvalid = "requirements_invalid", Request;
+    /// The package needs dependencies that the index and the wheelhouse do not have.
     DependencyUnavailable = "dependency_unavailable", Request;
+    /// The package needs dependencies that the wheelhouse does not have, and network is denied.
+    DependencyNetworkDenied = "dependency_network_denied", Request;
+    /// Dependencies could not be fetched, verified or installed.
+    DependencyInstallFailed = "dependency_install_failed", Environment;
     /// A limit was asked for that the instance does not give.
     LimitInvalid = "limit_invalid", Request;
     /// An input does not exist, cannot be read, or changed while it was read.
@@ -148,9 +154,12 @@ impl FailureKind {
     }
 
     /// The kind that a runner may claim by this text; what only the engine can know is not among them.
-    fn claimed(text: &str) -> Option<Self> {
+    fn claimed(text: &str, installer: bool) -> Option<Self> {
         let kind = Self::from_text(text)?;
         match kind {
+            Self::DependencyUnavailable | Self::DependencyNetworkDenied | Self::DependencyInstallFailed => {
+                installer.then_some(kind)
+            }
             Self::ScriptError
             | Self::HookFailed
             | Self::OutOfMemory
@@ -266,6 +275,8 @@ pub struct Evidence {
     pub expected: &'static [&'static str],
     /// Outputs that were collected, by name.
     pub collected: Vec<String>,
+    /// It is an installer.
+    pub installer: bool,
     /// The output archive was refused.
     pub refused_output: Option<Failure>,
 }
@@ -320,10 +331,10 @@ fn settle(done: &Done, evidence: &Evidence, limits: &Limits) -> Outcome {
         },
         ReportedOutcome::Failed | ReportedOutcome::SetupFailed => Outcome::Failed(done.error.as_ref().map_or_else(
             || Failure::new(FailureKind::RunnerCrashed, "the runner reported a failure and did not say which"),
-            |error| reported(error, limits),
+            |error| reported(error, evidence, limits),
         )),
         ReportedOutcome::Died => Outcome::Failed(match &done.error {
-            Some(error) => reported(error, limits),
+            Some(error) => reported(error, evidence, limits),
             None => death(&done.child.clone().unwrap_or_default(), evidence, limits),
         }),
         // Handled by the caller, which knows whether the engine asked for it.
@@ -361,8 +372,8 @@ fn check_outputs(done: &Done, evidence: &Evidence, limits: &Limits) -> Option<Fa
     )
 }
 
-fn reported(error: &ReportedError, limits: &Limits) -> Failure {
-    let claimed = FailureKind::claimed(&error.kind);
+fn reported(error: &ReportedError, evidence: &Evidence, limits: &Limits) -> Failure {
+    let claimed = FailureKind::claimed(&error.kind, evidence.installer);
     let message = match claimed {
         Some(FailureKind::OutOfMemory) => out_of_memory(limits).message,
         Some(FailureKind::DiskFull) => disk_full(limits).message,

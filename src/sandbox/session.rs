@@ -33,8 +33,10 @@ pub struct Request<'a> {
     /// An empty folder for the outputs; its content counts only when the outcome says so. Shared with the thread that unpacks
     /// into it, which a caller that drops the future does not wait for: the folder goes with the last of the two.
     pub outputs: Arc<TempDir>,
-    /// Outputs without which the job did not succeed.
+    /// Outputs without which the job did not succeed; no others are taken.
     pub expected: &'static [&'static str],
+    /// Whether it is an installer, which may say why dependencies cannot be had. No tenant's script runs in it.
+    pub installer: bool,
 }
 
 /// Runs one job in a container of its own and removes the container, whatever happens. One that Docker does not remove is
@@ -107,13 +109,13 @@ async fn conduct(
     mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    let Request { name, spec, job, files, outputs, expected } = request;
+    let Request { name, spec, job, files, outputs, expected, installer } = request;
     let limits = spec.limits;
     let starting = Instant::now();
     let attached = start(docker, name, &spec).await?;
     let mut wire = Wire::new(attached.output);
     let ready = wait_until_ready(&mut wire, &mut cancel).await;
-    let mut evidence = Evidence { expected, ..Evidence::default() };
+    let mut evidence = Evidence { expected, installer, ..Evidence::default() };
     let mut usage = ContainerUsage::default();
     let mut diagnostics = Vec::new();
     let started = Instant::now();
@@ -146,7 +148,7 @@ async fn conduct(
             let notice =
                 Notice::Ready { runner_version: plain(&ready.runner_version, 40), python: plain(&ready.python, 40) };
             notices.send(notice).await.ok();
-            let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024);
+            let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024, expected);
             let (stop, stop_requests) = mpsc::channel(1);
             let mut writer = AbortOnDropHandle::new(tokio::spawn(write_all(attached.input, job, files, stop_requests)));
             notices.send(Notice::Running).await.ok();

@@ -10,6 +10,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
+use ulid::Ulid;
 
 /// Labels of every container of ours; the reaper works by them.
 pub mod label {
@@ -25,6 +26,10 @@ pub mod label {
     pub const ATTEMPT: &str = "dev.ade.attempt";
     /// When the container must be gone, RFC 3339.
     pub const DEADLINE: &str = "dev.ade.deadline";
+    /// Key of the dependency set that a volume is for.
+    pub const DEPS: &str = "dev.ade.deps";
+    /// Which folder of records a volume belongs to.
+    pub const DEPS_INDEX: &str = "dev.ade.deps.index";
 }
 
 /// What differs between two job containers.
@@ -40,6 +45,41 @@ pub struct ContainerSpec<'a> {
     pub uid: u32,
     /// Labels.
     pub labels: HashMap<String, String>,
+    /// Volumes: never a tenant's choice.
+    pub mounts: &'a [Mount],
+}
+
+/// What may be mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// A dependency set, read-only, into a job.
+    Set {
+        /// The volume.
+        volume: String,
+    },
+    /// A volume that an installer makes a set of; a new anonymous one when it has no name.
+    NewSet {
+        /// The volume.
+        volume: String,
+        /// Largest file, MiB.
+        file_mb: u64,
+    },
+    /// Wheels that an admin put on the engine's machine, read-only, into an installer.
+    Wheelhouse {
+        /// A path or the name of a volume.
+        source: String,
+        /// Whether it is a path.
+        folder: bool,
+        /// Where the installer finds it.
+        target: &'static str,
+    },
+}
+
+/// A uid for a container of its own, above every uid and subordinate range in common use.
+#[must_use]
+pub fn private_uid() -> u32 {
+    let random = Ulid::new().random();
+    0x4000_0000 | (u32::try_from(random & 0x0fff_ffff).unwrap_or_default())
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -57,6 +97,12 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
     let memory = signed(limits.memory_mb * MIB);
     let owner = format!("uid={0},gid={0},mode=0700", spec.uid);
     let scratch = format!("rw,noexec,nosuid,nodev,size={}m,nr_inodes=16384,{owner}", limits.scratch_mb);
+    let file_mb = spec.mounts.iter().find_map(|mount| match mount {
+        Mount::NewSet { file_mb, .. } => Some((*file_mb).max(limits.scratch_mb)),
+        _ => None,
+    });
+    let file_mb = file_mb.unwrap_or(limits.scratch_mb);
+    let mounts: Vec<_> = spec.mounts.iter().map(mount).collect();
     let host_config = HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={}", seccomp::profile())]),
@@ -75,9 +121,10 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         tmpfs: Some(HashMap::from([("/job".into(), scratch)])),
         ulimits: Some(vec![
             ulimit("core", 0),
-            ulimit("fsize", signed(limits.scratch_mb * MIB)),
+            ulimit("fsize", signed(file_mb * MIB)),
             ulimit("nofile", 1024),
         ]),
+        mounts: (!mounts.is_empty()).then_some(mounts),
         masked_paths: Some(MASKED.map(String::from).to_vec()),
         readonly_paths: Some(READ_ONLY.map(String::from).to_vec()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
@@ -101,6 +148,40 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         stop_timeout: Some(1),
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
+    }
+}
+
+fn mount(mount: &Mount) -> bollard::models::Mount {
+    use bollard::models::{Mount as Body, MountBindOptions, MountTypeEnum, MountVolumeOptions};
+    match mount {
+        Mount::Set { volume } => Body {
+            target: Some("/deps".into()),
+            source: Some(volume.clone()),
+            typ: Some(MountTypeEnum::VOLUME),
+            read_only: Some(true),
+            volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+            ..Body::default()
+        },
+        // Copies the image's empty folder, for its mode: the installer's uid is its own.
+        Mount::NewSet { volume, .. } => Body {
+            target: Some("/deps".into()),
+            source: (!volume.is_empty()).then(|| volume.clone()),
+            typ: Some(MountTypeEnum::VOLUME),
+            read_only: Some(false),
+            ..Body::default()
+        },
+        Mount::Wheelhouse { source, folder, target } => Body {
+            target: Some((*target).into()),
+            source: Some(source.clone()),
+            typ: Some(if *folder { MountTypeEnum::BIND } else { MountTypeEnum::VOLUME }),
+            read_only: Some(true),
+            // Only the folder itself, whatever the host has mounted below it.
+            bind_options: folder
+                .then(|| MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
+            volume_options: (!folder)
+                .then(|| MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+            ..Body::default()
+        },
     }
 }
 
@@ -131,6 +212,7 @@ mod tests {
             runtime,
             uid: 123_456,
             labels: HashMap::from([(label::JOB.to_owned(), "job_1".to_owned())]),
+            mounts: &[],
         };
         serde_json::to_value(container(&spec)).unwrap()
     }
@@ -157,5 +239,33 @@ mod tests {
             }
         }
         insta::assert_snapshot!("profile_numbers", seen.join("\n"));
+    }
+
+    /// Attack 11: what is mounted, and how; nothing of it is writable for a job.
+    #[test]
+    fn a11_mounts_are_volumes_for_jobs_and_folders_for_installers_only() {
+        let limits = Limits::resolve(&Caps::default(), Requested::default()).unwrap();
+        let mounts = [
+            Mount::Set { volume: "set".into() },
+            Mount::NewSet { volume: "new".into(), file_mb: 1024 },
+            Mount::NewSet { volume: String::new(), file_mb: 1024 },
+            Mount::Wheelhouse { source: "/srv/wheels".into(), folder: true, target: "/wheelhouse/instance" },
+            Mount::Wheelhouse { source: "wheels".into(), folder: false, target: "/wheelhouse/instance" },
+        ];
+        let body = |mounts| {
+            let labels = HashMap::new();
+            let spec = ContainerSpec { image: "i", limits: &limits, runtime: None, uid: 1, labels, mounts };
+            serde_json::to_value(container(&spec)).unwrap()
+        };
+        for (at, mount) in mounts.iter().enumerate() {
+            let mut with = body(std::slice::from_ref(mount));
+            let mut without = body(&[]);
+            for body in [&mut with, &mut without] {
+                body["HostConfig"]["Ulimits"][1] = serde_json::Value::Null;
+            }
+            insta::assert_json_snapshot!(format!("mount_{at}"), with["HostConfig"]["Mounts"]);
+            with["HostConfig"].as_object_mut().unwrap().shift_remove("Mounts");
+            assert_eq!(with, without, "a mount changes nothing else");
+        }
     }
 }
