@@ -142,6 +142,24 @@ impl fmt::Display for HostPattern {
     }
 }
 
+impl utoipa::PartialSchema for HostPattern {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some(
+                "A host: `api.example.com`, `*.example.com` for every name below it, or an IP address; with `:port` for this port only.",
+            ))
+            .examples(["*.example.com:443"])
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for HostPattern {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "HostPattern".into()
+    }
+}
+
 impl TryFrom<String> for HostPattern {
     type Error = PatternError;
 

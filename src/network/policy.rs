@@ -121,6 +121,9 @@ impl Stored {
     }
 }
 
+/// The most patterns of hosts that a package has.
+pub const MAX_ALLOWED_HOSTS: usize = 200;
+
 /// Where the layers above the manifest were set, and so where they are changed: what a denial names as the way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
