@@ -75,7 +75,8 @@ fn the_table_of_the_network_policy_is_what_the_program_decides() {
         for workspace in Access::ALL.iter().copied() {
             for package in Access::ALL.iter().copied() {
                 let made = |manifest| {
-                    let decision = decide(&Layers { instance, workspace, package, allowed_hosts: Vec::new(), manifest });
+                    let decision =
+                        decide(&Layers { instance, workspace, package, allowed_hosts: Vec::new(), manifest });
                     format!("{} | {}", cell(decision.install), cell(decision.run))
                 };
                 let set = format!("`{instance}` | `{workspace}` | `{package}`");
