@@ -8,4 +8,4 @@ mod hosts;
 mod policy;
 
 pub use hosts::{HostPattern, PatternError};
-pub use policy::{Access, Decision, Layer, Layers, Place, Purpose, Ruling, Stored, Switch, decide};
+pub use policy::{Access, Decision, Layer, Layers, MAX_ALLOWED_HOSTS, Place, Purpose, Ruling, Stored, Switch, decide};
