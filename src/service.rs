@@ -152,11 +152,14 @@ pub async fn run(
     let metrics = Metrics::new();
     let signals = Signals::start(&store);
     let (node_id, instance_id) = (data.node_id.clone(), instance.id.clone());
+    let deps = settings.deps(&data.path);
     let connect: Connect = Arc::new(move || {
         let (connecting, node_id, instance_id) = (connect(), node_id.clone(), instance_id.clone());
+        // The same over all connections: installs that go on are known to it.
+        let deps = deps.clone();
         Box::pin(async move {
             let node = connecting.await?;
-            Ok(Node { instance: instance_id.to_string(), node: Some(node_id.to_string()), ..node })
+            Ok(Node { instance: instance_id.to_string(), node: Some(node_id.to_string()), deps, ..node })
         })
     });
     let scheduler = Scheduler::start(crate::scheduler::Parts {

@@ -12,10 +12,12 @@ pub use mask::mask;
 pub use resolved::{Resolved, resolved};
 pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};
 
+use crate::deps::{Deps, Index, PUBLIC_INDEX, Sets, Tool, Wheelhouse};
 use crate::network;
+use crate::network::HostPattern;
 use crate::sandbox::Caps;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Settings of the instance. A flag wins over its environment variable, which wins over the default.
@@ -70,13 +72,53 @@ pub struct Settings {
     #[arg(long, env = "ADE_DEBIAN_SECURITY_MIRROR", value_name = "URL", global = true)]
     pub debian_security_mirror: Option<String>,
 
-    /// Python package index for the wheels of the base image [default: pip's own]
-    #[arg(long, env = "ADE_INDEX_URL", value_name = "URL", global = true)]
+    /// Python package index for the wheels of the base image and the dependencies of packages [default: pip's own; for
+    /// dependencies https://pypi.org/simple]
+    #[arg(long, env = "ADE_INDEX_URL", value_name = "URL", hide_env_values = true, global = true)]
     pub index_url: Option<String>,
 
-    /// Folder of wheels that is asked before the index
-    #[arg(long, env = "ADE_WHEELHOUSE", value_name = "DIR", global = true)]
-    pub wheelhouse: Option<PathBuf>,
+    /// Wheels that are asked before the index: a folder (with a slash), or a Docker volume
+    #[arg(long, env = "ADE_WHEELHOUSE", value_name = "DIR|VOLUME", global = true)]
+    pub wheelhouse: Option<Wheelhouse>,
+
+    /// Folder of wheelhouses of workspaces: the one named with a workspace's id is asked first
+    #[arg(long, env = "ADE_WORKSPACE_WHEELHOUSES", value_name = "DIR", global = true)]
+    pub workspace_wheelhouses: Option<PathBuf>,
+
+    /// Further package indexes for the dependencies of packages, asked before --index-url; the first that knows a name has it
+    #[arg(
+        long,
+        env = "ADE_EXTRA_INDEX_URLS",
+        value_name = "URLS",
+        value_delimiter = ',',
+        hide_env_values = true,
+        global = true
+    )]
+    pub extra_index_urls: Vec<String>,
+
+    /// Hosts that have the files of the indexes, where these are other hosts
+    #[arg(long, env = "ADE_INDEX_FILE_HOSTS", value_name = "HOSTS", value_delimiter = ',', global = true)]
+    pub index_file_hosts: Vec<HostPattern>,
+
+    /// Program that installs dependencies
+    #[arg(long, env = "ADE_INSTALLER", value_name = "uv|pip", default_value = "uv", global = true)]
+    pub installer: Tool,
+
+    /// Longest install of the dependencies of one package, seconds
+    #[arg(long, env = "ADE_INSTALL_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(5..=86_400), global = true)]
+    pub install_timeout_seconds: u64,
+
+    /// Largest dependency set, MiB on disk
+    #[arg(long, env = "ADE_DEPS_MAX_SET_MB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(8..=1_048_576), global = true)]
+    pub deps_max_set_mb: u64,
+
+    /// All dependency sets together, MiB on disk; above it the least recently used go
+    #[arg(long, env = "ADE_DEPS_BUDGET_MB", value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(0..=1_073_741_824), global = true)]
+    pub deps_budget_mb: u64,
+
+    /// Folder of the records of dependency sets, one for each machine [default: deps in the data folder]
+    #[arg(long, env = "ADE_DEPS_DIR", value_name = "DIR", global = true)]
+    pub deps_dir: Option<PathBuf>,
 
     /// PEM file of certificate authorities that installs trust, for hosts behind a TLS-intercepting proxy
     #[arg(long, env = "ADE_CA_BUNDLE", value_name = "FILE", global = true)]
@@ -89,6 +131,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Dependency sets as set, with their records below `data_dir` unless told otherwise.
+    #[must_use]
+    pub fn deps(&self, data_dir: &Path) -> Deps {
+        let index = Index {
+            tool: self.installer,
+            url: self.index_url.clone().unwrap_or_else(|| PUBLIC_INDEX.to_owned()),
+            extra_urls: self.extra_index_urls.clone(),
+            file_hosts: self.index_file_hosts.clone(),
+            wheelhouse: self.wheelhouse.clone(),
+            workspace_wheelhouses: self.workspace_wheelhouses.clone(),
+            max_set_mb: self.deps_max_set_mb,
+            timeout: Duration::from_secs(self.install_timeout_seconds),
+        };
+        let root = self.deps_dir.clone().unwrap_or_else(|| data_dir.join("deps"));
+        Deps::new(index, Sets::new(root, self.deps_budget_mb * 1024 * 1024))
+    }
+
     /// The caps as the sandbox takes them.
     #[must_use]
     pub fn caps(&self) -> Caps {

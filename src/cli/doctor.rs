@@ -4,7 +4,7 @@ use super::style::{BAD, DIM, GOOD, WARN, bytes, paint, thousands};
 use super::{Exit, Output, cancel_on_signals, node};
 use crate::image::{self, ImageSpec};
 use crate::job::{self, Node};
-use crate::settings::Settings;
+use crate::settings::{Settings, default_data_dir};
 use crate::text::plain;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use serde::Serialize;
@@ -126,6 +126,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 caps: settings.caps(),
                 instance: "cli".to_owned(),
                 node: None,
+                deps: settings.deps(&default_data_dir()),
             };
             // From here on an interrupt would leave the test container behind; it takes a moment only.
             let _signals = cancel_on_signals();

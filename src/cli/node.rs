@@ -1,10 +1,11 @@
 //! Docker and the image, ready for jobs, as a command needs them.
 
 use super::progress::Screen;
+use crate::deps::Wheelhouse;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
 use crate::sandbox::{Failure, FailureKind, reap};
-use crate::settings::Settings;
+use crate::settings::{Settings, default_data_dir};
 use bollard::Docker;
 use tokio::sync::watch;
 
@@ -39,6 +40,8 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
     let docker = connect(settings).await?;
     // What earlier commands left that were killed; other instances' containers are not looked at.
     reap(&docker, INSTANCE, |_| false).await;
+    let deps = settings.deps(&default_data_dir());
+    deps.sweep(&docker).await;
     let image = find_or_build(&docker, settings, screen).await?;
     Ok(Node {
         docker,
@@ -48,6 +51,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
         caps: settings.caps(),
         instance: INSTANCE.to_owned(),
         node: None,
+        deps,
     })
 }
 
@@ -83,7 +87,10 @@ pub fn build_options(settings: &Settings, route: Route) -> BuildOptions {
         debian_mirror: settings.debian_mirror.clone(),
         debian_security_mirror: settings.debian_security_mirror.clone(),
         index_url: settings.index_url.clone(),
-        wheelhouse: settings.wheelhouse.clone(),
+        wheelhouse: match &settings.wheelhouse {
+            Some(Wheelhouse::Folder(path)) => Some(path.clone()),
+            _ => None,
+        },
         ca_bundle: settings.ca_bundle.clone(),
     }
 }

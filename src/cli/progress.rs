@@ -83,6 +83,21 @@ impl Observer for Screen {
         let text = |key: &str| plain(event.detail.get(key).and_then(|value| value.as_str()).unwrap_or_default(), 400);
         match &*event.event {
             "start" => self.say("starting the container"),
+            "deps.resolve" => self.say("installing dependencies"),
+            "deps.ready" => {
+                let count = event.detail.get("packages").and_then(serde_json::Value::as_u64).unwrap_or_default();
+                let took = seconds(event.duration_ms.unwrap_or_default());
+                let what = format!("{} packages, {}, from the {}", thousands(count), text("status"), text("source"));
+                self.line(&format!("  {:<10} {what} {took:>9}", "install"));
+                self.say("starting the container");
+            }
+            "log" if text("stream") == "install" => {
+                if self.bar.is_some() {
+                    self.say(&format!("install    {}", text("text")));
+                } else {
+                    self.line(&format!("  install    {}", text("text")));
+                }
+            }
             "pass.start" => {
                 self.pass = text("pass");
                 self.pass_started = Instant::now();
@@ -120,6 +135,10 @@ impl Observer for Screen {
             "requeue" => self.line(&paint(WARN, "  the execution was cut off; the job waits for another one")),
             _ => {}
         }
+    }
+
+    fn installing(&mut self) {
+        self.say("making dependencies ready");
     }
 
     fn progress(&mut self, progress: &Progress) {

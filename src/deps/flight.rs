@@ -104,19 +104,19 @@ pub async fn ensure(
         }
         let (flight, first) = join(deps, place, &want, &key);
         installed = first;
-        let (mut steps, mut outcome) = (flight.steps.subscribe(), flight.outcome.clone());
+        let mut steps = flight.steps.subscribe();
+        let mut ended = std::pin::pin!(ended(flight.outcome.clone()));
+        let mut stopped = std::pin::pin!(stopped(&mut cancel));
         let outcome = loop {
             tokio::select! {
                 biased;
                 step = steps.recv() => match step {
                     Ok(step) => told(step),
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => {
-                        break outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-                    }
+                    Err(broadcast::error::RecvError::Closed) => break ended.await,
                 },
-                ended = outcome.wait_for(Option::is_some) => break ended.ok().and_then(|outcome| outcome.clone()),
-                _ = cancel.wait_for(|cancelled| *cancelled) => return Err(cancelled()),
+                outcome = &mut ended => break outcome,
+                () = &mut stopped => return Err(cancelled()),
             }
         };
         while let Ok(step) = steps.try_recv() {
@@ -132,6 +132,18 @@ pub async fn ensure(
         crate::sandbox::FailureKind::HostIo,
         "a dependency set was removed as soon as it was installed, three times: raise ADE_DEPS_BUDGET_MB",
     )))
+}
+
+/// The outcome of a flight; none when its task broke down.
+async fn ended(mut outcome: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+    outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+}
+
+/// Completes when a job is cancelled; never when nobody can do that any more.
+async fn stopped(cancel: &mut watch::Receiver<bool>) {
+    if cancel.wait_for(|cancelled| *cancelled).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn broken_down() -> Failure {
@@ -172,10 +184,10 @@ async fn fly(
     cancel: watch::Receiver<bool>,
     steps: &broadcast::Sender<Step>,
 ) -> Outcome {
-    let mut gone = cancel.clone();
+    let mut nobody = cancel.clone();
     let _lock = tokio::select! {
         lock = deps.sets.lock(&want.workspace_id, key) => lock?,
-        _ = gone.wait_for(|gone| *gone) => return Err(cancelled()),
+        () = stopped(&mut nobody) => return Err(cancelled()),
     };
     if deps.sets.whole(&place.docker, &want.workspace_id, key).await?.is_some() {
         return Ok(());

@@ -126,7 +126,9 @@ impl Index {
     /// Whether any index needs credentials.
     #[must_use]
     pub fn has_credentials(&self) -> bool {
-        std::iter::once(&self.url).chain(&self.extra_urls).any(|url| authority(url).is_some_and(|text| text.contains('@')))
+        std::iter::once(&self.url)
+            .chain(&self.extra_urls)
+            .any(|url| authority(url).is_some_and(|text| text.contains('@')))
     }
 }
 

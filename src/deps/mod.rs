@@ -13,7 +13,7 @@ mod sets;
 
 pub use block::{Block, packages_txt};
 pub use flight::{Failed, InUse, Step};
-pub use index::{Index, Tool, Wheelhouse};
+pub use index::{Index, PUBLIC_INDEX, Tool, Wheelhouse};
 pub use sets::{Locked, Record, Sets};
 
 use crate::network::Decision;

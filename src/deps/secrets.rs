@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a64_credentials_go_in_every_spelling() {
-        let secrets = Secrets::of(["https://ann:s%40crettt@index.example/simple", "https://tok_123@other.example"].into_iter());
+        let secrets =
+            Secrets::of(["https://ann:s%40crettt@index.example/simple", "https://tok_123@other.example"].into_iter());
         let text = "GET https://ann:s%40crettt@index.example: s@crettt, Basic YW5uOnNAY3JldHR0; tok_123; ann stays";
         let scrubbed = secrets.scrub(text);
         for secret in ["crettt", "YW5u", "tok_123"] {

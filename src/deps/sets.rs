@@ -154,7 +154,12 @@ impl Sets {
     ///
     /// # Errors
     /// `host_io` or `engine_unavailable`.
-    pub async fn find(&self, docker: &Docker, workspace_id: &str, key: &str) -> Result<Option<(Record, Lock)>, Failure> {
+    pub async fn find(
+        &self,
+        docker: &Docker,
+        workspace_id: &str,
+        key: &str,
+    ) -> Result<Option<(Record, Lock)>, Failure> {
         let path = self.path(workspace_id, key, "json");
         if !path.exists() {
             return Ok(None);
@@ -200,7 +205,8 @@ impl Sets {
         labels.insert(label::DEPS.to_owned(), key.to_owned());
         labels.insert(label::DEPS_INDEX.to_owned(), self.id().map_err(|error| self.failed(&error))?);
         labels.remove(label::DEADLINE);
-        let body = VolumeCreateRequest { name: Some(name.clone()), labels: Some(labels), ..VolumeCreateRequest::default() };
+        let body =
+            VolumeCreateRequest { name: Some(name.clone()), labels: Some(labels), ..VolumeCreateRequest::default() };
         place.docker.create_volume(body).await.map_err(|error| unavailable(&error))?;
         Ok(name)
     }
@@ -241,7 +247,8 @@ impl Sets {
                     continue;
                 }
                 let Some(record) = read(&path) else { continue };
-                let last_used = file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let last_used =
+                    file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
                 let last_used = last_used.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
                 found.push(Listed { record, last_used });
             }
@@ -348,7 +355,11 @@ pub async fn remove_volume(docker: &Docker, name: &str) -> bool {
         Ok(()) => true,
         Err(error) if status(&error) == Some(404) => true,
         Err(error) => {
-            tracing::warn!(volume = name, error = plain(&error.to_string(), 300), "a volume is left for the next sweep");
+            tracing::warn!(
+                volume = name,
+                error = plain(&error.to_string(), 300),
+                "a volume is left for the next sweep"
+            );
             false
         }
     }
@@ -377,6 +388,9 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
 fn unavailable(error: &bollard::errors::Error) -> Failure {
     Failure::new(
         FailureKind::EngineUnavailable,
-        format!("Docker did not answer for a volume: {}; `ade doctor` checks the engine", plain(&error.to_string(), 300)),
+        format!(
+            "Docker did not answer for a volume: {}; `ade doctor` checks the engine",
+            plain(&error.to_string(), 300)
+        ),
     )
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The blocks of an artifact under their keys.
 pub type Blocks = Vec<(&'static str, Value)>;
 
-pub fn run_request(node: &Node, job: &Prepared, created_at: &str) -> Value {
+pub fn run_request(node: &Node, job: &Prepared, dependencies: &Value, created_at: &str) -> Value {
     let Identity { job_id, config_version_id, attempt, execution, trace_id, .. } = &job.identity;
     json!({
         "schema": "ade.run_request/v1",
@@ -29,12 +29,19 @@ pub fn run_request(node: &Node, job: &Prepared, created_at: &str) -> Value {
         "runtime": node.runtime,
         "limits": job.limits,
         "network": job.network.block(),
-        "dependencies": dependencies(),
+        "dependencies": dependencies,
     })
 }
 
 /// The blocks that replace whatever a container wrote there. `runner` is what its supervisor said of itself.
-pub fn own(node: &Node, job: &Prepared, runner: &Value, outcome: &Outcome, started_at: &str) -> Blocks {
+pub fn own(
+    node: &Node,
+    job: &Prepared,
+    runner: &Value,
+    dependencies: &Value,
+    outcome: &Outcome,
+    started_at: &str,
+) -> Blocks {
     let mut runtime = runtime(node, &job.limits);
     if let (Value::Object(runtime), Value::Object(runner)) = (&mut runtime, runner) {
         runtime.extend(runner.clone());
@@ -43,7 +50,7 @@ pub fn own(node: &Node, job: &Prepared, runner: &Value, outcome: &Outcome, start
         ("job", job_block(job, outcome, started_at)),
         ("runtime", runtime),
         ("network", job.network.block()),
-        ("dependencies", dependencies()),
+        ("dependencies", dependencies.clone()),
     ]
 }
 
@@ -64,10 +71,6 @@ pub fn fallback(job: &Prepared) -> Blocks {
 
 pub fn runtime(node: &Node, limits: &Limits) -> Value {
     json!({"image": node.image, "image_digest": node.image_digest, "runner_version": null, "python": null, "runtime": node.runtime, "limits": limits})
-}
-
-pub fn dependencies() -> Value {
-    json!({"status": "none"})
 }
 
 fn job_block(job: &Prepared, outcome: &Outcome, started_at: &str) -> Value {

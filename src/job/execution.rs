@@ -1,6 +1,7 @@
 //! One execution in two halves: what the container does, and what becomes of its files. Whoever runs jobs may decide between
 //! the two how the job has ended.
 
+use super::dependencies::{self, Dependencies};
 use super::recorder::Recorder;
 use super::request::{Ask, Parts, request};
 use super::{Node, Prepared, artifact, blocks, container_name, host_io};
@@ -22,6 +23,7 @@ pub struct Executed<'a> {
     staging: &'a Path,
     started_at: String,
     outputs: Arc<TempDir>,
+    dependencies: Dependencies,
     /// What the supervisor said of itself.
     runner: Value,
     report: Report,
@@ -45,15 +47,15 @@ pub struct JobReport {
     pub left_behind: Option<String>,
 }
 
-/// Runs a prepared job in a container, from the event `start` to `worker.exit`; `staging` is an empty folder that gets
-/// `run-request.json`.
+/// Makes the dependencies of a prepared job ready and runs it in a container, from the event `start` to `worker.exit`; `staging` is
+/// an empty folder that gets `run-request.json`.
 ///
 /// The future may be dropped at any time: what it put into `staging` for itself goes with it, and the caller removes the
 /// container, by [`container_name`] and [`sandbox::remove`]. A container that Docker was only just making may come up after
 /// that; it is never started, and goes by its deadline.
 ///
 /// # Errors
-/// A [`Failure`] of kind `host_io` when `staging` cannot be written, before any event; every other failure is the outcome.
+/// A [`Failure`] of kind `host_io` when `staging` cannot be written; every other failure is the outcome.
 pub async fn execute<'a>(
     node: &'a Node,
     job: &'a Prepared,
@@ -62,9 +64,6 @@ pub async fn execute<'a>(
     recorder: &mut Recorder<'_>,
 ) -> Result<Executed<'a>, Failure> {
     let started_at = now();
-    let path = staging.join("run-request.json");
-    std::fs::write(&path, format!("{:#}\n", blocks::run_request(node, job, &started_at)))
-        .map_err(|error| host_io(&path, &error))?;
     let outputs =
         tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
     let outputs = Arc::new(outputs);
@@ -72,9 +71,31 @@ pub async fn execute<'a>(
     let lacks_network = job.manifest.defaults.runtime_network_access && !job.network.run.allowed;
     recorder.started(job.inputs.len(), json!(job.limits), network.clone(), lacks_network);
 
+    let mut dependencies = dependencies::ready(node, job, cancel.clone(), recorder).await;
+    dependencies.write(staging)?;
+    let block = dependencies.block.to_value();
+    let path = staging.join("run-request.json");
+    std::fs::write(&path, format!("{:#}\n", blocks::run_request(node, job, &block, &started_at)))
+        .map_err(|error| host_io(&path, &error))?;
+    if let Some(failure) = dependencies.failure.take() {
+        let mut report = Report::never_ran(failure);
+        report.timings.install_ms = dependencies.took_ms;
+        return Ok(Executed { node, job, staging, started_at, outputs, dependencies, runner: Value::Null, report });
+    }
+
     let identity = &job.identity;
+    let mounts = dependencies.mounts();
     let name = container_name(&identity.job_id, identity.execution);
-    let parts = Parts { identity, package: &job.package, inputs: &job.inputs, limits: &job.limits, network };
+    let parts = Parts {
+        identity,
+        package: &job.package,
+        inputs: &job.inputs,
+        limits: &job.limits,
+        network,
+        dependencies: block,
+        lock_sha256: dependencies.lock_sha256(),
+        mounts: &mounts,
+    };
     let ask = Ask {
         mode: "run",
         name: &name,
@@ -100,14 +121,15 @@ pub async fn execute<'a>(
             }
         }
     );
-    let report = match report {
+    let mut report = match report {
         Ok(report) => {
             recorder.exited(&report.usage, report.timings);
             report
         }
         Err(failure) => Report::never_ran(failure),
     };
-    Ok(Executed { node, job, staging, started_at, outputs, runner, report })
+    report.timings.install_ms = dependencies.took_ms;
+    Ok(Executed { node, job, staging, started_at, outputs, dependencies, runner, report })
 }
 
 impl Executed<'_> {
@@ -152,6 +174,7 @@ impl Executed<'_> {
             self.write_artifact(&outcome).await?;
         }
         let mut files = vec!["artifact.json", "events.ndjson", "run-request.json"];
+        files.extend(&self.dependencies.files);
         if matches!(outcome, Outcome::Succeeded(_)) {
             self.keep("normalized.xlsx", "normalized.xlsx")?;
             files.insert(0, "normalized.xlsx");
@@ -164,7 +187,8 @@ impl Executed<'_> {
     /// Writes the final artifact beside the runner's, and moves it into place when it is whole.
     async fn write_artifact(&self, outcome: &Outcome) -> Result<(), Failure> {
         const FINAL: &str = "artifact.final.json";
-        let own = blocks::own(self.node, self.job, &self.runner, outcome, &self.started_at);
+        let dependencies = self.dependencies.block.to_value();
+        let own = blocks::own(self.node, self.job, &self.runner, &dependencies, outcome, &self.started_at);
         let fallback = blocks::fallback(self.job);
         let written = self.report.collected.iter().any(|name| name == "artifact.json");
         let must_be_usable = matches!(outcome, Outcome::Succeeded(_));

@@ -3,6 +3,7 @@
 
 pub mod artifact;
 mod blocks;
+mod dependencies;
 mod execution;
 mod identity;
 mod inputs;
@@ -16,9 +17,10 @@ pub use inputs::{Input, MAX_INPUTS, inputs_fit};
 pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, limits, manifest_of, open_package};
 
+use crate::deps::Deps;
 use crate::events::now;
 use crate::network::Decision;
-use crate::packages::{self, Manifest, Package};
+use crate::packages::{self, Manifest, Package, Requirements};
 use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Outcome, Requested};
 use request::{Ask, Parts, labels, request, spec};
 use serde_json::Value;
@@ -30,7 +32,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Names of the files that a job leaves.
-pub const FILES: [&str; 4] = ["normalized.xlsx", "artifact.json", "events.ndjson", "run-request.json"];
+pub const FILES: [&str; 6] =
+    ["normalized.xlsx", "artifact.json", "events.ndjson", "run-request.json", "packages.txt", "install.log"];
 
 /// Where and with what jobs run: one per process.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub struct Node {
     pub instance: String,
     /// Label of this process's containers, where several processes share an installation.
     pub node: Option<String>,
+    /// Dependency sets.
+    pub deps: Deps,
 }
 
 /// A job that has passed every check that needs no container.
@@ -60,13 +65,15 @@ pub struct Prepared {
     limits: Limits,
     identity: Identity,
     network: Decision,
+    requirements: Option<Requirements>,
+    source_builds: bool,
 }
 
 impl Prepared {
     /// A job whose parts the caller has checked: by [`manifest_of`], [`limits`] and [`inputs_fit`]; `network` is the policy's
     /// decision for it.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         package: Arc<Package>,
         manifest: Manifest,
         inputs: Vec<Input>,
@@ -74,7 +81,20 @@ impl Prepared {
         identity: Identity,
         network: Decision,
     ) -> Self {
-        Self { package, manifest, inputs, limits, identity, network }
+        let requirements = Requirements::of(&package);
+        Self { package, manifest, inputs, limits, identity, network, requirements, source_builds: false }
+    }
+
+    /// The same, with an admin's word on whether its requirements may be built from source.
+    #[must_use]
+    pub fn with_source_builds(self, source_builds: bool) -> Self {
+        Self { source_builds, ..self }
+    }
+
+    /// What has to be installed for it.
+    #[must_use]
+    pub const fn requirements(&self) -> Option<&Requirements> {
+        self.requirements.as_ref()
     }
 
     /// Which job it is.
@@ -168,7 +188,16 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
     let package = refusal::open_package(package)?;
     let limits = default_limits(node)?;
     let identity = Identity::local();
-    let parts = Parts { identity: &identity, package: &package, inputs: &[], limits: &limits, network: Value::Null };
+    let parts = Parts {
+        identity: &identity,
+        package: &package,
+        inputs: &[],
+        limits: &limits,
+        network: Value::Null,
+        dependencies: Value::Null,
+        lock_sha256: None,
+        mounts: &[],
+    };
     let scratch = tempfile::tempdir().map_err(|error| host_io(&std::env::temp_dir(), &error))?;
     let name = container_name(&identity.job_id, identity.execution);
     let (notices, mut ignored) = mpsc::channel(64);
@@ -198,7 +227,7 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
 pub async fn probe(node: &Node) -> Result<sandbox::protocol::Ready, Failure> {
     let limits = default_limits(node)?;
     let Identity { job_id, execution, .. } = Identity::local();
-    let spec = spec(node, &limits, labels(node, Duration::from_secs(180)));
+    let spec = spec(node, &limits, labels(node, Duration::from_secs(180)), &[]);
     sandbox::probe(&node.docker, &container_name(&job_id, execution), &spec).await
 }
 

@@ -1,6 +1,7 @@
 //! The event log of an execution, and whoever watches it.
 
 use super::Identity;
+use crate::deps::Step;
 use crate::events::{Event, EventLog, Level};
 use crate::sandbox::protocol::{ContainerUsage, Progress, StopReason};
 use crate::sandbox::{FailureKind, Notice, Outcome, Timings};
@@ -11,6 +12,8 @@ use std::io::{self, Write};
 pub trait Observer: Send {
     /// An event was appended.
     fn event(&mut self, event: &Event);
+    /// Dependencies are being made ready, until `deps.ready` or `deps.failed`.
+    fn installing(&mut self) {}
     /// Rows done.
     fn progress(&mut self, progress: &Progress);
 }
@@ -69,6 +72,24 @@ impl<'a> Recorder<'a> {
         self.note(|log| log.event("start").state("running").with("inputs", inputs).with("limits", limits).write());
         let level = if lacks_network { Level::Warning } else { Level::Info };
         self.note(|log| log.event("network.decision").level(level).with_all(network).write());
+    }
+
+    pub(super) fn installing(&mut self) {
+        self.observer.installing();
+    }
+
+    /// A step of an install, whose text has been bounded and scrubbed.
+    pub(super) fn step(&mut self, step: Step) {
+        let duration_ms = step.detail.get("duration_ms").and_then(Value::as_u64);
+        let mut detail = step.detail;
+        detail.shift_remove("duration_ms");
+        self.note(|log| {
+            let draft = log.event(step.event).with_all(Value::Object(detail));
+            match duration_ms {
+                Some(ms) => draft.took(ms).write(),
+                None => draft.write(),
+            }
+        });
     }
 
     pub(super) fn notice(&mut self, notice: Notice) {

@@ -35,7 +35,7 @@ pub fn open_package(path: &Path) -> Result<Package, Failure> {
     })
 }
 
-/// The manifest of a package that can be run: it is valid under the caps, its scripts exist, and it asks for no dependencies.
+/// The manifest of a package that can be run: it is valid under the caps, its scripts exist, and its requirements can be read.
 ///
 /// # Errors
 /// A [`Refusal`] with all diagnostics.
@@ -43,18 +43,24 @@ pub fn manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> 
     let report = packages::validate(package, &package_caps(caps));
     let diagnostics = to_values(&report.diagnostics);
     match report.manifest {
-        Some(manifest) if report.counts.errors == 0 => {
-            no_dependencies(package)?;
-            Ok(manifest)
-        }
+        Some(manifest) if report.counts.errors == 0 => Ok(manifest),
         _ => {
             let first = report.diagnostics.iter().find(|diagnostic| diagnostic.level == packages::Level::Error);
-            let first = first.map_or_else(String::new, |diagnostic| {
+            let said = first.map_or_else(String::new, |diagnostic| {
                 format!(", first: {}", diagnostic.message.trim_end_matches('.'))
             });
             let message =
-                format!("the package has {} error(s){first}; `ade validate` lists them all", report.counts.errors);
-            Err(Refusal { failure: Failure::new(FailureKind::PackageInvalid, message), diagnostics })
+                format!("the package has {} error(s){said}; `ade validate` lists them all", report.counts.errors);
+            // Errors of the manifest come first.
+            let failure = match first.filter(|first| first.path == packages::REQUIREMENTS) {
+                Some(first) => Failure {
+                    script: Some(first.path.clone()),
+                    line: first.line.and_then(|line| u32::try_from(line).ok()),
+                    ..Failure::new(FailureKind::RequirementsInvalid, message)
+                },
+                None => Failure::new(FailureKind::PackageInvalid, message),
+            };
+            Err(Refusal { failure, diagnostics })
         }
     }
 }
@@ -82,26 +88,4 @@ pub fn limits(manifest: &Manifest, asked: Requested, caps: &Caps) -> Result<Limi
     let defaults = Requested { timeout_ms: manifest.defaults.timeout_ms, memory_mb: manifest.defaults.memory_mb };
     Limits::resolve(caps, defaults.overridden_by(asked))
         .map_err(|error| Failure::new(FailureKind::LimitInvalid, error.to_string()))
-}
-
-/// A package with requirements must not run without them.
-fn no_dependencies(package: &Package) -> Result<(), Failure> {
-    let Some(text) = package.file("requirements.txt") else { return Ok(()) };
-    let text = String::from_utf8_lossy(text);
-    let asked = text
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .position(|line| !line.is_empty() && !line.starts_with('#'));
-    match asked {
-        None => Ok(()),
-        Some(line) => Err(Failure {
-            script: Some("requirements.txt".into()),
-            line: u32::try_from(line + 1).ok(),
-            ..Failure::new(
-                FailureKind::DependencyUnavailable,
-                "requirements.txt asks for packages, and this version of ADE does not install any: put pure-Python packages into vendor/, or use only the standard library",
-            )
-        }),
-    }
 }

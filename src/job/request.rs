@@ -3,7 +3,7 @@
 use super::blocks;
 use super::{Identity, Input, Node};
 use crate::packages::Package;
-use crate::sandbox::{ContainerSpec, InputFile, Limits, Request, Source, label, protocol};
+use crate::sandbox::{ContainerSpec, InputFile, Limits, Mount, Request, Source, label, private_uid, protocol};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use ulid::Ulid;
 
 /// What a container is told about a job.
 pub struct Parts<'a> {
@@ -21,6 +20,10 @@ pub struct Parts<'a> {
     pub inputs: &'a [Input],
     pub limits: &'a Limits,
     pub network: Value,
+    pub dependencies: Value,
+    /// Hash of the lock of the dependency set that is mounted.
+    pub lock_sha256: Option<&'a str>,
+    pub mounts: &'a [Mount],
 }
 
 /// How a container is asked for: under a name, in a mode, with a folder for what comes out of it.
@@ -61,8 +64,12 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         "started_at": ask.started_at,
         "inputs": inputs,
         "limits": limits,
-        "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": blocks::dependencies()},
+        "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": job.dependencies},
     });
+    let mut payload = payload;
+    if let Some(lock) = job.lock_sha256 {
+        payload["lock_sha256"] = lock.into();
+    }
     let files = job
         .package
         .files()
@@ -74,11 +81,12 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         .collect();
     Request {
         name: ask.name,
-        spec: spec(node, limits, labels),
+        spec: spec(node, limits, labels, job.mounts),
         job: payload,
         files,
         outputs: ask.outputs,
         expected: ask.expected,
+        installer: false,
     }
 }
 
@@ -93,12 +101,12 @@ pub fn labels(node: &Node, lifetime: Duration) -> HashMap<String, String> {
     labels
 }
 
-pub fn spec<'a>(node: &'a Node, limits: &'a Limits, labels: HashMap<String, String>) -> ContainerSpec<'a> {
-    ContainerSpec { image: &node.image_digest, limits, runtime: node.runtime.as_deref(), uid: private_uid(), labels }
-}
-
-/// A uid of the container's own, above every uid and subordinate range in common use.
-fn private_uid() -> u32 {
-    let random = Ulid::new().random();
-    0x4000_0000 | (u32::try_from(random & 0x0fff_ffff).unwrap_or_default())
+pub fn spec<'a>(
+    node: &'a Node,
+    limits: &'a Limits,
+    labels: HashMap<String, String>,
+    mounts: &'a [Mount],
+) -> ContainerSpec<'a> {
+    let runtime = node.runtime.as_deref();
+    ContainerSpec { image: &node.image_digest, limits, runtime, uid: private_uid(), labels, mounts }
 }

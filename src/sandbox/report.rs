@@ -1,6 +1,6 @@
 //! What a session tells while it runs, and at its end.
 
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, FailureKind, Outcome};
 use super::protocol::{ContainerUsage, Progress, RawEvent, StopReason};
 use serde_json::Value;
 
@@ -46,7 +46,10 @@ impl Report {
     #[must_use]
     pub fn never_ran(failure: Failure) -> Self {
         Self {
-            outcome: Outcome::Failed(failure),
+            outcome: match failure.kind {
+                FailureKind::Cancelled => Outcome::Cancelled(failure),
+                _ => Outcome::Failed(failure),
+            },
             usage: ContainerUsage::default(),
             collected: Vec::new(),
             diagnostics: Vec::new(),
@@ -59,6 +62,8 @@ impl Report {
 /// Time by step, milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
+    /// Waiting for dependencies.
+    pub install_ms: u64,
     /// Docker's making of the container.
     pub create_ms: u64,
     /// Attach and start, to `READY`.
@@ -73,6 +78,6 @@ impl Timings {
     /// All steps together, milliseconds.
     #[must_use]
     pub const fn total_ms(self) -> u64 {
-        self.create_ms + self.start_ms + self.run_ms + self.collect_ms
+        self.install_ms + self.create_ms + self.start_ms + self.run_ms + self.collect_ms
     }
 }

@@ -119,11 +119,7 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         pids_limit: Some(i64::from(limits.pids)),
         shm_size: Some(signed((limits.memory_mb / 8).clamp(8, 64) * MIB)),
         tmpfs: Some(HashMap::from([("/job".into(), scratch)])),
-        ulimits: Some(vec![
-            ulimit("core", 0),
-            ulimit("fsize", signed(file_mb * MIB)),
-            ulimit("nofile", 1024),
-        ]),
+        ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", signed(file_mb * MIB)), ulimit("nofile", 1024)]),
         mounts: (!mounts.is_empty()).then_some(mounts),
         masked_paths: Some(MASKED.map(String::from).to_vec()),
         readonly_paths: Some(READ_ONLY.map(String::from).to_vec()),
@@ -152,12 +148,12 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
 }
 
 fn mount(mount: &Mount) -> bollard::models::Mount {
-    use bollard::models::{Mount as Body, MountBindOptions, MountTypeEnum, MountVolumeOptions};
+    use bollard::models::{Mount as Body, MountBindOptions, MountType, MountVolumeOptions};
     match mount {
         Mount::Set { volume } => Body {
             target: Some("/deps".into()),
             source: Some(volume.clone()),
-            typ: Some(MountTypeEnum::VOLUME),
+            typ: Some(MountType::VOLUME),
             read_only: Some(true),
             volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
             ..Body::default()
@@ -166,18 +162,17 @@ fn mount(mount: &Mount) -> bollard::models::Mount {
         Mount::NewSet { volume, .. } => Body {
             target: Some("/deps".into()),
             source: (!volume.is_empty()).then(|| volume.clone()),
-            typ: Some(MountTypeEnum::VOLUME),
+            typ: Some(MountType::VOLUME),
             read_only: Some(false),
             ..Body::default()
         },
         Mount::Wheelhouse { source, folder, target } => Body {
             target: Some((*target).into()),
             source: Some(source.clone()),
-            typ: Some(if *folder { MountTypeEnum::BIND } else { MountTypeEnum::VOLUME }),
+            typ: Some(if *folder { MountType::BIND } else { MountType::VOLUME }),
             read_only: Some(true),
             // Only the folder itself, whatever the host has mounted below it.
-            bind_options: folder
-                .then(|| MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
+            bind_options: folder.then(|| MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
             volume_options: (!folder)
                 .then(|| MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
             ..Body::default()

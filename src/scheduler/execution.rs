@@ -5,7 +5,6 @@ use super::writer::EventWriter;
 use crate::blob::{BlobError, JobFile, Key, Prefix};
 use crate::events::{Event, Level};
 use crate::job::{self, Identity, Input, Node, Observer, Prepared, Recorder, Refusal};
-use crate::network::Decision;
 use crate::queue::{JobState, Phase};
 use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
@@ -117,6 +116,7 @@ async fn attempt(
         "usage": {"cpu_ms": report.usage.cpu_ms, "peak_memory_bytes": report.usage.peak_memory_bytes},
         "timings": {
             "queue_ms": claimed.waited_ms,
+            "install_ms": report.timings.install_ms,
             "create_ms": report.timings.create_ms,
             "start_ms": report.timings.start_ms,
             "run_ms": report.timings.run_ms,
@@ -230,15 +230,13 @@ async fn prepare(
         );
         inputs.push(input);
     }
-    let network = network(inner, claimed, manifest.defaults.runtime_network_access).await?;
-    Ok(Prepared::new(package, manifest, inputs, limits, identity, network))
-}
-
-/// What the network policy says now of a job whose manifest asks for network, or does not.
-async fn network(inner: &Inner, claimed: &Claimed, asks: bool) -> Result<Decision, Failure> {
     let stored = inner.persist("the network policy", || inner.store.network_of(&claimed.job.config_id)).await?;
     let gone = || Failure::new(FailureKind::HostIo, "the job's config is gone from the database");
-    Ok(stored.ok_or_else(gone)?.decide(inner.network, asks))
+    let stored = stored.ok_or_else(gone)?;
+    let source_builds = stored.source_builds;
+    // As the policy is now, not as it was when the job was submitted.
+    let network = stored.decide(inner.network, manifest.defaults.runtime_network_access);
+    Ok(Prepared::new(package, manifest, inputs, limits, identity, network).with_source_builds(source_builds))
 }
 
 /// A blob as a file on this machine: where it lies anyway, or fetched.
@@ -307,14 +305,20 @@ impl Observer for Sink {
             held.push(stored);
             return;
         }
-        if event.event == "worker.spawn" {
-            self.events.phase(&job.id, job.execution, Phase::Running);
+        match &*event.event {
+            "deps.ready" => self.events.phase(&job.id, job.execution, Phase::Starting),
+            "worker.spawn" => self.events.phase(&job.id, job.execution, Phase::Running),
+            _ => {}
         }
         if event.level >= Level::Error {
             tracing::debug!(job = %job.id, event = %event.event, "{line}", line = stored.line);
         }
         self.inner.metrics.events_written(1);
         self.events.event(&job.id, job.execution, stored);
+    }
+
+    fn installing(&mut self) {
+        self.events.phase(&self.claimed.job.id, self.claimed.job.execution, Phase::Installing);
     }
 
     fn progress(&mut self, progress: &Progress) {

@@ -97,9 +97,12 @@ async fn reap_own(inner: &Inner, node: &Node) {
     };
     let removed = reap(&node.docker, inner.instance.as_str(), |container| {
         // A job is in the table before its container is made, so that what is not in it now was left by somebody.
-        container.node == Some(inner.id.as_str()) && !own(inner).contains(container.name)
+        container.node == Some(inner.id.as_str())
+            && !own(inner).contains(container.name)
+            && !node.deps.owns(container.name)
     })
     .await;
+    node.deps.sweep(&node.docker).await;
     if removed > 0 {
         tracing::info!(containers = removed, "reaped what an earlier process left");
     }

@@ -82,7 +82,7 @@ def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
-    report["files"], report["bytes"] = _readable(order.deps)
+    report["files"], report["bytes"] = _readable(order.deps / SITE)
     (order.deps / WHOLE).write_text(_sha256(lock), encoding="ascii")
     _sync(order.deps)
     channel.event(
