@@ -1,11 +1,13 @@
 //! Docker and the image, ready for jobs, as a command needs them.
 
 use super::progress::Screen;
+use crate::egress::Egress;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
 use crate::sandbox::{Failure, FailureKind, reap};
 use crate::settings::Settings;
 use bollard::Docker;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Label of containers that `ade run` and `ade validate` make.
@@ -46,6 +48,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
         image_digest: image.id,
         runtime: settings.runtime.clone(),
         caps: settings.caps(),
+        egress: Arc::new(Egress::new(settings)?),
         instance: INSTANCE.to_owned(),
         node: None,
     })

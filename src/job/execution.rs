@@ -4,8 +4,10 @@
 use super::recorder::Recorder;
 use super::request::{Ask, Parts, request};
 use super::{Node, Prepared, artifact, blocks, container_name, host_io};
+use crate::egress::Grant;
 use crate::events::now;
 use crate::ids::JobId;
+use crate::network::Purpose;
 use crate::sandbox::protocol::ContainerUsage;
 use crate::sandbox::{self, Failure, FailureKind, Notice, Outcome, Report, Timings};
 use serde_json::{Value, json};
@@ -74,7 +76,14 @@ pub async fn execute<'a>(
 
     let identity = &job.identity;
     let name = container_name(&identity.job_id, identity.execution);
-    let parts = Parts { identity, package: &job.package, inputs: &job.inputs, limits: &job.limits, network };
+    let parts = Parts {
+        identity,
+        package: &job.package,
+        inputs: &job.inputs,
+        limits: &job.limits,
+        network,
+        egress: Grant::of(&job.network, Purpose::Run),
+    };
     let ask = Ask {
         mode: "run",
         name: &name,

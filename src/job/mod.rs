@@ -16,8 +16,9 @@ pub use inputs::{Input, MAX_INPUTS, inputs_fit};
 pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, limits, manifest_of, open_package};
 
+use crate::egress::{Egress, Grant};
 use crate::events::now;
-use crate::network::Decision;
+use crate::network::{Decision, Purpose};
 use crate::packages::{self, Manifest, Package};
 use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Outcome, Requested};
 use request::{Ask, Parts, labels, request, spec};
@@ -45,6 +46,8 @@ pub struct Node {
     pub runtime: Option<String>,
     /// The admin's caps.
     pub caps: Caps,
+    /// The way to the network.
+    pub egress: Arc<Egress>,
     /// Label of this installation's containers.
     pub instance: String,
     /// Label of this process's containers, where several processes share an installation.
@@ -168,7 +171,9 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
     let package = refusal::open_package(package)?;
     let limits = default_limits(node)?;
     let identity = Identity::local();
-    let parts = Parts { identity: &identity, package: &package, inputs: &[], limits: &limits, network: Value::Null };
+    let egress = Grant::denied(Purpose::Run, "the check of a package runs none of its code".to_owned());
+    let parts =
+        Parts { identity: &identity, package: &package, inputs: &[], limits: &limits, network: Value::Null, egress };
     let scratch = tempfile::tempdir().map_err(|error| host_io(&std::env::temp_dir(), &error))?;
     let name = container_name(&identity.job_id, identity.execution);
     let (notices, mut ignored) = mpsc::channel(64);

@@ -2,6 +2,7 @@
 
 use super::blocks;
 use super::{Identity, Input, Node};
+use crate::egress::Grant;
 use crate::packages::Package;
 use crate::sandbox::{ContainerSpec, InputFile, Limits, Request, Source, label, protocol};
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use ulid::Ulid;
 
+/// Where the certificate authorities lie that clients in a container trust.
+const CA_BUNDLE: &str = "ca/bundle.pem";
+
 /// What a container is told about a job.
 pub struct Parts<'a> {
     pub identity: &'a Identity,
@@ -21,6 +25,7 @@ pub struct Parts<'a> {
     pub inputs: &'a [Input],
     pub limits: &'a Limits,
     pub network: Value,
+    pub egress: Grant,
 }
 
 /// How a container is asked for: under a name, in a mode, with a folder for what comes out of it.
@@ -50,6 +55,22 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
             json!({"name": input.name, "path": Input::place(index), "sha256": input.sha256, "bytes": input.bytes, "document_id": input.document_id})
         })
         .collect();
+    let mut files: Vec<InputFile> = job
+        .package
+        .files()
+        .map(|(name, bytes)| InputFile {
+            name: format!("package/{name}"),
+            source: Source::Bytes(Bytes::copy_from_slice(bytes)),
+        })
+        .chain(job.inputs.iter().enumerate().map(|(index, input)| input.file(index)))
+        .collect();
+    let mut ca_bundle = None;
+    if job.egress.is_given()
+        && let Some(pem) = node.egress.ca_bundle()
+    {
+        files.push(InputFile { name: CA_BUNDLE.to_owned(), source: Source::Bytes(pem.clone()) });
+        ca_bundle = Some(CA_BUNDLE);
+    }
     let payload = json!({
         "protocol": protocol::VERSION,
         "mode": ask.mode,
@@ -61,22 +82,16 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         "started_at": ask.started_at,
         "inputs": inputs,
         "limits": limits,
+        "egress": (ask.mode == "run").then(|| node.egress.terms(ca_bundle)),
         "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": blocks::dependencies()},
     });
-    let files = job
-        .package
-        .files()
-        .map(|(name, bytes)| InputFile {
-            name: format!("package/{name}"),
-            source: Source::Bytes(Bytes::copy_from_slice(bytes)),
-        })
-        .chain(job.inputs.iter().enumerate().map(|(index, input)| input.file(index)))
-        .collect();
     Request {
         name: ask.name,
         spec: spec(node, limits, labels),
         job: payload,
         files,
+        network: Arc::clone(&node.egress),
+        egress: job.egress.clone(),
         outputs: ask.outputs,
         expected: ask.expected,
     }

@@ -51,6 +51,12 @@ impl HostPattern {
     }
 }
 
+/// Whether a resolver may take a name in lower case for an IPv4 address in another spelling: `127.1`, `0x7f000001`.
+pub(crate) fn spells_an_address(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x")
+}
+
 impl FromStr for HostPattern {
     type Err = PatternError;
 
@@ -90,11 +96,7 @@ impl FromStr for HostPattern {
             return Err(wrong("write a host such as api.example.com, without scheme or path"));
         }
         // What a resolver may take for an address in another spelling is no name.
-        if name
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x"))
-        {
+        if spells_an_address(&name) {
             return Err(wrong("an address has four numbers, 192.0.2.1, or is an IPv6 address"));
         }
         Ok(Self { host: if below { Host::Below(name) } else { Host::Name(name) }, port })

@@ -5,6 +5,7 @@
 //! container, whatever happened.
 
 pub mod archive;
+pub mod connections;
 mod container;
 mod course;
 pub mod limits;

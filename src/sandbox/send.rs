@@ -46,12 +46,13 @@ impl InputFile {
     }
 }
 
-/// Sends the job and the input archive, then stop requests; keeps stdin open until it is aborted.
+/// Sends the job and the input archive, then stop requests, and frames of connections; keeps stdin open until it is aborted.
 pub async fn write_all(
     mut input: Pin<Box<dyn AsyncWrite + Send>>,
     job: Value,
     files: Vec<InputFile>,
     mut stops: mpsc::Receiver<StopReason>,
+    mut frames: mpsc::Receiver<Bytes>,
 ) -> Result<(), Failure> {
     match send_inputs(&mut input, &job, &files).await {
         Ok(()) => {}
@@ -59,9 +60,17 @@ pub async fn write_all(
         // The container is gone; what it left behind says why.
         Err(SendError::Pipe) => return Ok(()),
     }
-    while let Some(reason) = stops.recv().await {
-        let mut frame = BytesMut::new();
-        ToSupervisor::Stop(reason).encode(&mut frame);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            reason = stops.recv() => {
+                let Some(reason) = reason else { break };
+                let mut frame = BytesMut::new();
+                ToSupervisor::Stop(reason).encode(&mut frame);
+                frame.freeze()
+            }
+            Some(frame) = frames.recv() => frame,
+        };
         if input.write_all(&frame).await.is_err() || input.flush().await.is_err() {
             break;
         }
