@@ -1,7 +1,8 @@
 //! ADE Runtime: a container job runtime for spreadsheet normalization.
 //!
 //! One concern per module; dependencies point downwards only: `cli` → `service` → `api` → `scheduler`, `queue` → `store`, `blob`,
-//! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `cli` → `client` → the types of `api`; `image` stands by itself. Nothing below `api` knows HTTP,
+//! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `sandbox` and `egress`, the proxy of its containers, know each
+//! other; `cli` → `client` → the types of `api`; `image` stands by itself. Nothing below `api` knows HTTP,
 //! nothing above `sandbox` knows Docker, nothing above `store` knows SQL.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,6 +13,7 @@ pub mod blob;
 pub mod cli;
 pub mod client;
 pub mod deps;
+pub mod egress;
 pub mod events;
 pub mod health;
 pub mod ids;

@@ -13,10 +13,13 @@ pub use resolved::{Resolved, resolved};
 pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};
 
 use crate::deps::{Deps, Index, PUBLIC_INDEX, Sets, Tool, Wheelhouse};
+use crate::egress::Upstream;
 use crate::network;
 use crate::network::HostPattern;
 use crate::sandbox::Caps;
 use clap::Args;
+use ipnet::IpNet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,7 +123,7 @@ pub struct Settings {
     #[arg(long, env = "ADE_DEPS_DIR", value_name = "DIR", global = true)]
     pub deps_dir: Option<PathBuf>,
 
-    /// PEM file of certificate authorities that installs trust, for hosts behind a TLS-intercepting proxy
+    /// PEM file of certificate authorities that installs and jobs with network trust, for hosts behind a TLS-intercepting proxy
     #[arg(long, env = "ADE_CA_BUNDLE", value_name = "FILE", global = true)]
     pub ca_bundle: Option<PathBuf>,
 
@@ -128,6 +131,34 @@ pub struct Settings {
     /// manifest, false is off
     #[arg(long, env = "ADE_RUNTIME_NETWORK_ACCESS", value_name = "off|deny|manifest", default_value = "manifest", value_parser = network::Switch::from_setting, global = true)]
     pub runtime_network_access: network::Switch,
+
+    /// Addresses that jobs with network may reach although they are not public, such as `10.1.0.0/16,192.0.2.7/32`
+    #[arg(long, env = "ADE_EGRESS_ALLOW_CIDRS", value_name = "CIDRS", value_delimiter = ',', value_parser = cidr, global = true)]
+    pub egress_allow_cidrs: Vec<IpNet>,
+
+    /// HTTP proxy that connections of jobs go out through, `http://user:password@host:port` [default: none]
+    #[arg(long, env = "ADE_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, global = true)]
+    pub upstream_proxy: Option<Upstream>,
+
+    /// Connections of one job at once
+    #[arg(long, env = "ADE_EGRESS_CONNECTIONS", value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512), global = true)]
+    pub egress_connections: u16,
+
+    /// Connections of one job in all; each is an event
+    #[arg(long, env = "ADE_EGRESS_CONNECTIONS_IN_ALL", value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=50_000), global = true)]
+    pub egress_connections_in_all: u16,
+
+    /// Bytes of all connections of one job together, each way, MiB
+    #[arg(long, env = "ADE_EGRESS_MB", value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1_048_576), global = true)]
+    pub egress_mb: u64,
+
+    /// Time for a connection of a job to come about, seconds
+    #[arg(long, env = "ADE_EGRESS_CONNECT_SECONDS", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300), global = true)]
+    pub egress_connect_seconds: u64,
+
+    /// Time after which a connection of a job ends that no byte passes, seconds
+    #[arg(long, env = "ADE_EGRESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    pub egress_idle_seconds: u64,
 }
 
 impl Settings {
@@ -160,6 +191,12 @@ impl Settings {
             pids: self.worker_pids,
         }
     }
+}
+
+/// A network, or one address.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net = text.trim().parse::<IpNet>().or_else(|_| text.trim().parse::<IpAddr>().map(IpNet::from));
+    net.map_err(|_| "write networks such as 10.1.0.0/16 or fd00::/8, separated by commas".into())
 }
 
 fn cpus(text: &str) -> Result<f64, String> {

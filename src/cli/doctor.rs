@@ -2,6 +2,7 @@
 
 use super::style::{BAD, DIM, GOOD, WARN, bytes, paint, thousands};
 use super::{Exit, Output, cancel_on_signals, node};
+use crate::egress::Egress;
 use crate::image::{self, ImageSpec};
 use crate::job::{self, Node};
 use crate::settings::{Settings, default_data_dir};
@@ -10,6 +11,7 @@ use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Oldest Engine API that the profile needs: private cgroup namespaces came with 1.41 (Engine 20.10).
@@ -118,8 +120,21 @@ async fn examine(settings: &Settings, report: &mut Report) {
                     image.route.as_deref().unwrap_or("unknown")
                 ),
             );
+            let egress = match Egress::new(settings) {
+                Ok(egress) => Arc::new(egress),
+                Err(failure) => {
+                    report.add(
+                        "egress",
+                        Verdict::Error,
+                        failure.message,
+                        "name a PEM file of at most 4 MiB, or unset ADE_CA_BUNDLE",
+                    );
+                    return;
+                }
+            };
             let node = Node {
                 docker,
+                egress,
                 image: image.tag,
                 image_digest: image.id,
                 runtime: settings.runtime.clone(),

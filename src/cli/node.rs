@@ -2,11 +2,13 @@
 
 use super::progress::Screen;
 use crate::deps::Wheelhouse;
+use crate::egress::Egress;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
 use crate::sandbox::{Failure, FailureKind, reap};
 use crate::settings::{Settings, default_data_dir};
 use bollard::Docker;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Label of containers that `ade run` and `ade validate` make.
@@ -49,6 +51,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
         image_digest: image.id,
         runtime: settings.runtime.clone(),
         caps: settings.caps(),
+        egress: Arc::new(Egress::new(settings)?),
         instance: INSTANCE.to_owned(),
         node: None,
         deps,

@@ -6,6 +6,7 @@
 
 use super::sets::{Lock, Record};
 use super::{Deps, Place, Want, cancelled, install};
+use crate::egress;
 use crate::sandbox::Failure;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -19,11 +20,16 @@ const BEHIND: usize = 1024;
 
 /// A step of an install: an event of the job, all of its text without secrets.
 #[derive(Debug, Clone)]
-pub struct Step {
-    /// `deps.resolve`, `deps.install` or `log`.
-    pub event: &'static str,
-    /// Details.
-    pub detail: Map<String, Value>,
+pub enum Step {
+    /// What the installer said.
+    Event {
+        /// `deps.resolve`, `deps.install` or `log`.
+        event: &'static str,
+        /// Details.
+        detail: Map<String, Value>,
+    },
+    /// A connection of the installer has ended.
+    Egress(egress::Record),
 }
 
 /// Why a set cannot be had.

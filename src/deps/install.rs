@@ -6,11 +6,13 @@ use super::secrets::Secrets;
 use super::sets::{Locked, Record, remove_volume};
 use super::{Deps, Place, Want, cancelled};
 
+use crate::egress::Grant;
 use crate::events::now;
 use crate::network::Purpose;
 use crate::sandbox::protocol::{self, RawEvent};
 use crate::sandbox::{
-    self, ContainerSpec, Failure, FailureKind, InputFile, Limits, Mount, Notice, Outcome, Request, Source, private_uid,
+    self, ContainerSpec, Failure, FailureKind, InputFile, Limits, Mount, Notice, Outcome, Request, Source,
+    egress_terms, private_uid,
 };
 use crate::text::plain;
 use bytes::Bytes;
@@ -161,6 +163,7 @@ impl Run<'_> {
                                 told(step);
                             }
                         }
+                        Notice::Egress(record) => told(Step::Egress(record)),
                         _ => {}
                     }
                 }
@@ -224,10 +227,17 @@ impl Run<'_> {
                 _ => None,
             })
             .collect();
+        let hosts = "the index and its files (ADE_INDEX_URL, ADE_EXTRA_INDEX_URLS, ADE_INDEX_FILE_HOSTS)";
+        let grant = Grant::of(&want.network, Purpose::Install).only(index.hosts(), hosts.to_owned());
+        let (terms, bundle) = egress_terms(&self.place.egress, &grant);
+        let text = Bytes::from(want.requirements.text());
+        let mut files = vec![InputFile { name: "in/requirements.txt".to_owned(), source: Source::Bytes(text) }];
+        files.extend(bundle);
         let job = json!({
             "protocol": protocol::VERSION,
             "mode": "install",
             "limits": limits,
+            "egress": terms,
             "install": {
                 "tool": index.tool,
                 "requirements": want.requirements.list,
@@ -241,7 +251,6 @@ impl Run<'_> {
                 "max_bytes": index.max_set_mb * 1024 * 1024,
             },
         });
-        let text = Bytes::from(want.requirements.text());
         Request {
             name: self.container,
             spec: ContainerSpec {
@@ -253,11 +262,12 @@ impl Run<'_> {
                 mounts,
             },
             job,
-            files: vec![InputFile { name: "in/requirements.txt".to_owned(), source: Source::Bytes(text) }],
+            files,
             outputs,
             expected: OUTPUTS,
             installer: true,
-            // EGRESS
+            network: Arc::clone(&self.place.egress),
+            egress: grant,
         }
     }
 
@@ -329,7 +339,7 @@ fn bounded(map: Map<String, Value>, secrets: &Secrets) -> Map<String, Value> {
 /// An event of an installer as a step; others than these it cannot cause.
 fn step(raw: RawEvent, secrets: &Secrets) -> Option<Step> {
     let event = ["deps.resolve", "deps.install", "log"].into_iter().find(|name| *name == raw.event)?;
-    Some(Step { event, detail: bounded(raw.detail, secrets) })
+    Some(Step::Event { event, detail: bounded(raw.detail, secrets) })
 }
 
 fn read(outputs: &TempDir, name: &str) -> String {

@@ -16,6 +16,7 @@ pub use flight::{Failed, InUse, Step};
 pub use index::{Index, PUBLIC_INDEX, Tool, Wheelhouse};
 pub use sets::{Locked, Record, Sets};
 
+use crate::egress::Egress;
 use crate::network::Decision;
 use crate::packages::Requirements;
 use crate::sandbox::Failure;
@@ -33,6 +34,8 @@ pub struct Place {
     pub image: String,
     /// OCI runtime that the admin asked for.
     pub runtime: Option<String>,
+    /// How this node reaches the network.
+    pub egress: Arc<Egress>,
     /// CPUs of an installer.
     pub cpus: f64,
     /// Labels of containers and volumes: whose they are.

@@ -46,6 +46,8 @@ pub const EVENTS: &[EventName] = &[
     container("hook.exit"),
     container("log"),
     container("truncated"),
+    engine("egress.connect"),
+    engine("egress.denied"),
     engine("worker.timeout"),
     engine("cancel"),
     engine("worker.oom"),

@@ -6,6 +6,7 @@ use crate::deps::{Block, Failed, InUse, Place, Want, packages_txt};
 use crate::events::Level;
 use crate::sandbox::{Failure, Mount, label};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -111,6 +112,7 @@ pub fn place(node: &Node, workspace_id: &str) -> Place {
         docker: node.docker.clone(),
         image: node.image_digest.clone(),
         runtime: node.runtime.clone(),
+        egress: Arc::clone(&node.egress),
         cpus: node.caps.cpus.max(f64::from(cpus.min(2))),
         labels,
     }

@@ -5,8 +5,10 @@ use super::dependencies::{self, Dependencies};
 use super::recorder::Recorder;
 use super::request::{Ask, Parts, request};
 use super::{Node, Prepared, artifact, blocks, container_name, host_io};
+use crate::egress::Grant;
 use crate::events::now;
 use crate::ids::JobId;
+use crate::network::Purpose;
 use crate::sandbox::protocol::ContainerUsage;
 use crate::sandbox::{self, Failure, FailureKind, Notice, Outcome, Report, Timings};
 use serde_json::{Value, json};
@@ -95,6 +97,7 @@ pub async fn execute<'a>(
         dependencies: block,
         lock_sha256: dependencies.lock_sha256(),
         mounts: &mounts,
+        egress: Grant::of(&job.network, Purpose::Run),
     };
     let ask = Ask {
         mode: "run",

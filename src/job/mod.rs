@@ -18,8 +18,9 @@ pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, limits, manifest_of, open_package};
 
 use crate::deps::Deps;
+use crate::egress::{Egress, Grant};
 use crate::events::now;
-use crate::network::Decision;
+use crate::network::{Decision, Purpose};
 use crate::packages::{self, Manifest, Package, Requirements};
 use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Outcome, Requested};
 use request::{Ask, Parts, labels, request, spec};
@@ -48,6 +49,8 @@ pub struct Node {
     pub runtime: Option<String>,
     /// The admin's caps.
     pub caps: Caps,
+    /// The way to the network.
+    pub egress: Arc<Egress>,
     /// Label of this installation's containers.
     pub instance: String,
     /// Label of this process's containers, where several processes share an installation.
@@ -188,6 +191,7 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
     let package = refusal::open_package(package)?;
     let limits = default_limits(node)?;
     let identity = Identity::local();
+    let egress = Grant::denied(Purpose::Run, "the check of a package runs none of its code".to_owned());
     let parts = Parts {
         identity: &identity,
         package: &package,
@@ -197,6 +201,7 @@ pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -
         dependencies: Value::Null,
         lock_sha256: None,
         mounts: &[],
+        egress,
     };
     let scratch = tempfile::tempdir().map_err(|error| host_io(&std::env::temp_dir(), &error))?;
     let name = container_name(&identity.job_id, identity.execution);

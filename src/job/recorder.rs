@@ -2,6 +2,7 @@
 
 use super::Identity;
 use crate::deps::Step;
+use crate::egress::{Ending, Record};
 use crate::events::{Event, EventLog, Level};
 use crate::sandbox::protocol::{ContainerUsage, Progress, StopReason};
 use crate::sandbox::{FailureKind, Notice, Outcome, Timings};
@@ -80,11 +81,14 @@ impl<'a> Recorder<'a> {
 
     /// A step of an install, whose text has been bounded and scrubbed.
     pub(super) fn step(&mut self, step: Step) {
-        let duration_ms = step.detail.get("duration_ms").and_then(Value::as_u64);
-        let mut detail = step.detail;
+        let (event, mut detail) = match step {
+            Step::Event { event, detail } => (event, detail),
+            Step::Egress(record) => return self.egress(&record),
+        };
+        let duration_ms = detail.get("duration_ms").and_then(Value::as_u64);
         detail.shift_remove("duration_ms");
         self.note(|log| {
-            let draft = log.event(step.event).with_all(Value::Object(detail));
+            let draft = log.event(event).with_all(Value::Object(detail));
             match duration_ms {
                 Some(ms) => draft.took(ms).write(),
                 None => draft.write(),
@@ -106,6 +110,7 @@ impl<'a> Recorder<'a> {
                 }
             }
             Notice::Progress(progress) => self.observer.progress(&progress),
+            Notice::Egress(record) => self.egress(&record),
             Notice::Stopping(StopReason::Timeout) => {
                 self.note(|log| log.event("worker.timeout").level(Level::Error).write());
             }
@@ -113,6 +118,30 @@ impl<'a> Recorder<'a> {
                 self.note(|log| log.event("cancel").level(Level::Warning).write());
             }
         }
+    }
+
+    fn egress(&mut self, record: &Record) {
+        let (name, level) = match record.ending {
+            Ending::Connected { .. } => ("egress.connect", Level::Info),
+            Ending::Refused(_) => ("egress.denied", Level::Warning),
+        };
+        self.note(|log| {
+            let host = record.target.as_ref().map(|target| target.host.to_string());
+            let port = record.target.as_ref().map(|target| target.port);
+            let draft = log.event(name).level(level).took(record.duration_ms).with("host", host).with("port", port);
+            let draft = match &record.ending {
+                Ending::Connected { address, rule, bytes_sent, bytes_received, ended } => draft
+                    .with("address", address.map(|address| address.to_string()))
+                    .with("rule", rule.as_str())
+                    .with("bytes_sent", *bytes_sent)
+                    .with("bytes_received", *bytes_received)
+                    .with("ended", *ended),
+                Ending::Refused(refusal) => {
+                    draft.with("code", refusal.code.as_str()).with("reason", refusal.message.as_str())
+                }
+            };
+            draft.with("purpose", record.purpose.as_str()).write()
+        });
     }
 
     pub(super) fn exited(&mut self, usage: &ContainerUsage, timings: Timings) {

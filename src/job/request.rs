@@ -2,8 +2,11 @@
 
 use super::blocks;
 use super::{Identity, Input, Node};
+use crate::egress::Grant;
 use crate::packages::Package;
-use crate::sandbox::{ContainerSpec, InputFile, Limits, Mount, Request, Source, label, private_uid, protocol};
+use crate::sandbox::{
+    ContainerSpec, InputFile, Limits, Mount, Request, Source, egress_terms, label, private_uid, protocol,
+};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -24,6 +27,7 @@ pub struct Parts<'a> {
     /// Hash of the lock of the dependency set that is mounted.
     pub lock_sha256: Option<&'a str>,
     pub mounts: &'a [Mount],
+    pub egress: Grant,
 }
 
 /// How a container is asked for: under a name, in a mode, with a folder for what comes out of it.
@@ -53,7 +57,18 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
             json!({"name": input.name, "path": Input::place(index), "sha256": input.sha256, "bytes": input.bytes, "document_id": input.document_id})
         })
         .collect();
-    let payload = json!({
+    let mut files: Vec<InputFile> = job
+        .package
+        .files()
+        .map(|(name, bytes)| InputFile {
+            name: format!("package/{name}"),
+            source: Source::Bytes(Bytes::copy_from_slice(bytes)),
+        })
+        .chain(job.inputs.iter().enumerate().map(|(index, input)| input.file(index)))
+        .collect();
+    let (terms, bundle) = egress_terms(&node.egress, &job.egress);
+    files.extend(bundle);
+    let mut payload = json!({
         "protocol": protocol::VERSION,
         "mode": ask.mode,
         "job_id": identity.job_id,
@@ -64,26 +79,19 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         "started_at": ask.started_at,
         "inputs": inputs,
         "limits": limits,
+        "egress": (ask.mode == "run").then_some(terms),
         "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": job.dependencies},
     });
-    let mut payload = payload;
     if let Some(lock) = job.lock_sha256 {
         payload["lock_sha256"] = lock.into();
     }
-    let files = job
-        .package
-        .files()
-        .map(|(name, bytes)| InputFile {
-            name: format!("package/{name}"),
-            source: Source::Bytes(Bytes::copy_from_slice(bytes)),
-        })
-        .chain(job.inputs.iter().enumerate().map(|(index, input)| input.file(index)))
-        .collect();
     Request {
         name: ask.name,
         spec: spec(node, limits, labels, job.mounts),
         job: payload,
         files,
+        network: Arc::clone(&node.egress),
+        egress: job.egress.clone(),
         outputs: ask.outputs,
         expected: ask.expected,
         installer: false,

@@ -71,6 +71,11 @@ fn is_number(label: &str) -> bool {
     hex || (!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Whether a resolver may take a name in lower case for an IPv4 address in another spelling: `127.1`, `0x7f000001`.
+pub(crate) fn spells_an_address(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(is_number)
+}
+
 impl FromStr for HostPattern {
     type Err = PatternError;
 
@@ -116,7 +121,7 @@ impl FromStr for HostPattern {
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(wrong(NO_HOST));
         }
-        if name.rsplit('.').next().is_some_and(is_number) {
+        if spells_an_address(&name) {
             return Err(wrong("an address has four decimal numbers, 192.0.2.1, or is an IPv6 address"));
         }
         Ok(Self { host: if below { Host::Below(name) } else { Host::Name(name) }, port })

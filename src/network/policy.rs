@@ -279,6 +279,17 @@ impl Decision {
         format!("{}; {way_out}", ruling.reason)
     }
 
+    /// Whose list the allowed hosts are, and how to ask for more: the end of a sentence about one that is not on it.
+    #[must_use]
+    pub fn host_denial(&self) -> &'static str {
+        match self.place {
+            Place::CommandLine => "the allow-list of this job; add it with `ade run --allow-host`",
+            Place::Service | Place::Node => {
+                "the allow-list of the package; an admin can add it with `ade network set --package PACKAGE --allow-host HOST`"
+            }
+        }
+    }
+
     /// The block of the job, the event and the artifact.
     #[must_use]
     pub fn block(&self) -> Value {

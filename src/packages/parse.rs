@@ -28,7 +28,10 @@ const MAX_FIELDS: usize = 16_384;
 const MAX_SHEET_NAME: usize = 31;
 
 /// Variables that the runtime sets, exactly and by prefix.
-const RESERVED_ENV: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ"];
+const RESERVED_ENV: [&str; 15] = [
+    "PATH", "HOME", "TMPDIR", "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
+    "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
+];
 const RESERVED_ENV_PREFIXES: [&str; 3] = ["LD_", "PYTHON", "ADE_"];
 
 /// A key and its older spelling.

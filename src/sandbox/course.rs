@@ -1,6 +1,7 @@
 //! The course of a job between `READY` and its end: clocks, cancels, and what its frames say.
 
 use super::archive::OutputSink;
+use super::connections::Connections;
 use super::limits::Limits;
 use super::outcome::Evidence;
 use super::protocol::{self, Done, FromSupervisor, Progress, ProtocolError, RawEvent, StopReason};
@@ -24,6 +25,7 @@ pub struct Course<'a> {
     pub notices: &'a mpsc::Sender<Notice>,
     pub sink: OutputSink,
     pub stop: mpsc::Sender<StopReason>,
+    pub connections: Connections,
     pub evidence: &'a mut Evidence,
     pub event_bytes: u64,
     pub progress_bytes: u64,
@@ -80,6 +82,8 @@ impl Course<'_> {
             }
             FromSupervisor::Output(chunk) => self.sink.push(chunk).await,
             FromSupervisor::EndOfOutput => {}
+            FromSupervisor::Open(number) => self.connections.open(number)?,
+            FromSupervisor::Connection(number, relayed) => self.connections.take(number, relayed)?,
             FromSupervisor::Done(payload) => {
                 self.evidence.done = Some(protocol::parse::<Done>("DONE", &payload)?);
                 return Ok(true);

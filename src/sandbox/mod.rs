@@ -5,6 +5,7 @@
 //! container, whatever happened.
 
 pub mod archive;
+pub mod connections;
 mod container;
 mod course;
 pub mod limits;
@@ -23,6 +24,6 @@ pub use limits::{Caps, LimitError, Limits, Requested};
 pub use outcome::{Failure, FailureKind, Fault, Outcome};
 pub use reaper::{Container, reap};
 pub use report::{Notice, Report, Timings};
-pub use send::{InputFile, Source};
+pub use send::{InputFile, Source, egress_terms};
 pub use session::{Request, probe, run};
 pub use spec::{ContainerSpec, Mount, label, private_uid};

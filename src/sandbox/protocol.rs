@@ -7,14 +7,26 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol that this engine speaks; `READY` names the supervisor's.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Largest payload of one frame, bytes.
 pub const MAX_PAYLOAD: usize = 65_536;
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 8;
 
+/// Number of the first relayed connection of a job; the others follow without gaps.
+pub const FIRST_CONNECTION: u16 = 16;
+/// Bytes of a relayed connection that one side may send before the other has taken them: the credit that both begin with, and
+/// the most that there can be.
+pub const WINDOW: u32 = 256 * 1024;
+
 const INPUT: u16 = 1;
 const OUTPUT: u16 = 2;
+
+const DATA: u8 = 0x02;
+const END: u8 = 0x03;
+const RESET: u8 = 0x05;
+const CREDIT: u8 = 0x06;
+const OPEN: u8 = 0x84;
 
 /// A frame that the engine sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +39,21 @@ pub enum ToSupervisor {
     EndOfInput,
     /// Stop the job; `DONE` still follows.
     Stop(StopReason),
+    /// About a relayed connection.
+    Connection(u16, Relayed),
+}
+
+/// What either side says about a relayed connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relayed {
+    /// Bytes, at least one and at most [`MAX_PAYLOAD`].
+    Data(Bytes),
+    /// No more bytes come from this side.
+    End,
+    /// The last frame of this side.
+    Reset,
+    /// So many bytes more may be sent.
+    Credit(u32),
 }
 
 /// Why the engine stops a job that still runs.
@@ -54,6 +81,10 @@ pub enum FromSupervisor {
     EndOfOutput,
     /// The completion record, JSON; the last frame.
     Done(Bytes),
+    /// A process in the container has made a connection, which gets this number.
+    Open(u16),
+    /// About a relayed connection.
+    Connection(u16, Relayed),
 }
 
 /// The container broke the protocol.
@@ -103,10 +134,10 @@ impl ToSupervisor {
             Self::Job(json) => put(out, 0x01, 0, json),
             Self::Input(data) => {
                 for chunk in data.chunks(MAX_PAYLOAD) {
-                    put(out, 0x02, INPUT, chunk);
+                    put(out, DATA, INPUT, chunk);
                 }
             }
-            Self::EndOfInput => put(out, 0x03, INPUT, &[]),
+            Self::EndOfInput => put(out, END, INPUT, &[]),
             Self::Stop(reason) => {
                 let json: &[u8] = match reason {
                     StopReason::Timeout => br#"{"reason":"timeout"}"#,
@@ -114,6 +145,10 @@ impl ToSupervisor {
                 };
                 put(out, 0x04, 0, json);
             }
+            Self::Connection(stream, Relayed::Data(data)) => put(out, DATA, *stream, data),
+            Self::Connection(stream, Relayed::End) => put(out, END, *stream, &[]),
+            Self::Connection(stream, Relayed::Reset) => put(out, RESET, *stream, &[]),
+            Self::Connection(stream, Relayed::Credit(bytes)) => put(out, CREDIT, *stream, &bytes.to_be_bytes()),
         }
     }
 }
@@ -126,6 +161,13 @@ fn put(out: &mut BytesMut, kind: u8, stream: u16, payload: &[u8]) {
     // Callers keep payloads under MAX_PAYLOAD; a job header over it is refused before it gets here.
     out.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
     out.put_slice(payload);
+}
+
+/// The header of a `DATA` frame of a relayed connection, for a payload that stands behind it already.
+#[must_use]
+pub fn data_header(stream: u16, length: usize) -> [u8; HEADER_LEN] {
+    let ([s0, s1], [l0, l1, l2, l3]) = (stream.to_be_bytes(), u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    [DATA, 0, s0, s1, l0, l1, l2, l3]
 }
 
 /// Incremental decoder; holds at most one frame and one chunk.
@@ -151,9 +193,17 @@ impl Decoder {
         let [kind, flags, s0, s1, l0, l1, l2, l3] = *header;
         let stream = u16::from_be_bytes([s0, s1]);
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
-        let known = matches!((kind, stream), (0x81 | 0x82 | 0x83 | 0x86, 0) | (0x02 | 0x03, OUTPUT));
+        let connection = stream >= FIRST_CONNECTION;
         let size = usize::try_from(length).unwrap_or(usize::MAX);
-        if !known || flags != 0 || size > MAX_PAYLOAD || (kind == 0x03 && size != 0) {
+        let fits = match (kind, stream) {
+            (0x81 | 0x82 | 0x83 | 0x86, 0) | (DATA, OUTPUT) => size <= MAX_PAYLOAD,
+            (END, OUTPUT) => size == 0,
+            (DATA, _) => connection && (1..=MAX_PAYLOAD).contains(&size),
+            (END | RESET | OPEN, _) => connection && size == 0,
+            (CREDIT, _) => connection && size == size_of::<u32>(),
+            _ => false,
+        };
+        if !fits || flags != 0 {
             return Err(ProtocolError::Header { kind, flags, stream, length });
         }
         if self.buffer.len() < HEADER_LEN + size {
@@ -166,7 +216,15 @@ impl Decoder {
             0x82 => FromSupervisor::Event(payload),
             0x83 => FromSupervisor::Progress(payload),
             0x86 => FromSupervisor::Done(payload),
-            0x02 => FromSupervisor::Output(payload),
+            OPEN => FromSupervisor::Open(stream),
+            DATA if connection => FromSupervisor::Connection(stream, Relayed::Data(payload)),
+            END if connection => FromSupervisor::Connection(stream, Relayed::End),
+            RESET => FromSupervisor::Connection(stream, Relayed::Reset),
+            CREDIT => {
+                let bytes = payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+                FromSupervisor::Connection(stream, Relayed::Credit(bytes))
+            }
+            DATA => FromSupervisor::Output(payload),
             _ => FromSupervisor::EndOfOutput,
         }))
     }
@@ -387,10 +445,30 @@ mod tests {
             frame(0x02, 1, b"x"),
             frame(0x82, 2, b"{}"),
             frame(0x03, 2, b"x"),
+            frame(0x84, 15, b""),
+            frame(0x84, 16, b"x"),
+            frame(0x02, 16, b""),
+            frame(0x02, 15, b"x"),
+            frame(0x03, 16, b"x"),
+            frame(0x05, 2, b""),
+            frame(0x06, 16, b"abc"),
             vec![0x82, 1, 0, 0, 0, 0, 0, 0],
         ] {
             assert!(matches!(all(&bytes, 64), Err(ProtocolError::Header { .. })), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn frames_of_connections_are_what_was_encoded() {
+        let said = [Relayed::Data(Bytes::from_static(b"abc")), Relayed::Credit(70_000), Relayed::End, Relayed::Reset];
+        let mut bytes = BytesMut::from(frame(0x84, 16, b"").as_slice());
+        for relayed in said.clone() {
+            ToSupervisor::Connection(16, relayed).encode(&mut bytes);
+        }
+        let mut expected = vec![FromSupervisor::Open(16)];
+        expected.extend(said.map(|relayed| FromSupervisor::Connection(16, relayed)));
+        assert_eq!(all(&bytes, 3).unwrap(), expected);
+        assert_eq!(data_header(16, 3), bytes[8..16]);
     }
 
     #[test]

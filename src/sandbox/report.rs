@@ -2,6 +2,7 @@
 
 use super::outcome::{Failure, FailureKind, Outcome};
 use super::protocol::{ContainerUsage, Progress, RawEvent, StopReason};
+use crate::egress::Record;
 use serde_json::Value;
 
 /// What happened, as it happens.
@@ -20,6 +21,8 @@ pub enum Notice {
     Event(RawEvent),
     /// Rows done.
     Progress(Progress),
+    /// A connection that the job made has ended.
+    Egress(Record),
     /// The engine asked the job to stop.
     Stopping(StopReason),
 }

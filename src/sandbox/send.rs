@@ -3,6 +3,7 @@
 use super::archive;
 use super::outcome::{Failure, FailureKind};
 use super::protocol::{self, StopReason, ToSupervisor};
+use crate::egress::{Egress, Grant};
 use crate::text::plain;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -37,6 +38,15 @@ pub enum Source {
     },
 }
 
+/// The `egress` of a job, and the certificate authorities that its clients trust, where anything can be reached.
+#[must_use]
+pub fn egress_terms(network: &Egress, grant: &Grant) -> (Value, Option<InputFile>) {
+    const CA_BUNDLE: &str = "ca/bundle.pem";
+    let pem = network.ca_bundle().filter(|_| grant.is_given());
+    let file = pem.map(|pem| InputFile { name: CA_BUNDLE.to_owned(), source: Source::Bytes(pem.clone()) });
+    (network.terms(file.as_ref().map(|_| CA_BUNDLE)), file)
+}
+
 impl InputFile {
     fn size(&self) -> u64 {
         match &self.source {
@@ -46,12 +56,13 @@ impl InputFile {
     }
 }
 
-/// Sends the job and the input archive, then stop requests; keeps stdin open until it is aborted.
+/// Sends the job and the input archive, then stop requests, and frames of connections; keeps stdin open until it is aborted.
 pub async fn write_all(
     mut input: Pin<Box<dyn AsyncWrite + Send>>,
     job: Value,
     files: Vec<InputFile>,
     mut stops: mpsc::Receiver<StopReason>,
+    mut frames: mpsc::Receiver<Bytes>,
 ) -> Result<(), Failure> {
     match send_inputs(&mut input, &job, &files).await {
         Ok(()) => {}
@@ -59,9 +70,17 @@ pub async fn write_all(
         // The container is gone; what it left behind says why.
         Err(SendError::Pipe) => return Ok(()),
     }
-    while let Some(reason) = stops.recv().await {
-        let mut frame = BytesMut::new();
-        ToSupervisor::Stop(reason).encode(&mut frame);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            reason = stops.recv() => {
+                let Some(reason) = reason else { break };
+                let mut frame = BytesMut::new();
+                ToSupervisor::Stop(reason).encode(&mut frame);
+                frame.freeze()
+            }
+            Some(frame) = frames.recv() => frame,
+        };
         if input.write_all(&frame).await.is_err() || input.flush().await.is_err() {
             break;
         }

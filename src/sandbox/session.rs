@@ -1,6 +1,7 @@
 //! One job in one container, from create to remove.
 
 use super::archive::OutputSink;
+use super::connections::Connections;
 use super::container::{create, remove, start, wait_for_exit};
 use super::course::Course;
 use super::outcome::{Evidence, Failure, FailureKind, decide};
@@ -9,8 +10,11 @@ use super::report::{Notice, Report, Timings};
 use super::send::{InputFile, write_all};
 use super::spec::ContainerSpec;
 use super::wire::{NotReady, START_BUDGET, Wire, wait_until_ready};
+use crate::egress::{Broker, Egress, Grant};
 use crate::text::plain;
 use bollard::Docker;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +22,9 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+
+/// Frames of connections that wait for room in what goes into a container.
+const FRAMES_UNDER_WAY: usize = 8;
 
 /// What to run, and in what.
 #[derive(Debug)]
@@ -30,6 +37,10 @@ pub struct Request<'a> {
     pub job: Value,
     /// The input archive, in order.
     pub files: Vec<InputFile>,
+    /// How this node reaches the network.
+    pub network: Arc<Egress>,
+    /// What of it the container may reach.
+    pub egress: Grant,
     /// An empty folder for the outputs; its content counts only when the outcome says so. Shared with the thread that unpacks
     /// into it, which a caller that drops the future does not wait for: the folder goes with the last of the two.
     pub outputs: Arc<TempDir>,
@@ -109,7 +120,7 @@ async fn conduct(
     mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    let Request { name, spec, job, files, outputs, expected, installer } = request;
+    let Request { name, spec, job, files, network, egress, outputs, expected, installer } = request;
     let limits = spec.limits;
     let starting = Instant::now();
     let attached = start(docker, name, &spec).await?;
@@ -150,9 +161,13 @@ async fn conduct(
             notices.send(notice).await.ok();
             let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024, expected);
             let (stop, stop_requests) = mpsc::channel(1);
-            let mut writer = AbortOnDropHandle::new(tokio::spawn(write_all(attached.input, job, files, stop_requests)));
+            let (out, frames) = mpsc::channel(FRAMES_UNDER_WAY);
+            let connections = connections(network, egress, out, notices.clone());
+            let writing = write_all(attached.input, job, files, stop_requests, frames);
+            let mut writer = AbortOnDropHandle::new(tokio::spawn(writing));
             notices.send(Notice::Running).await.ok();
-            let mut course = Course { notices, sink, stop, evidence: &mut evidence, event_bytes: 0, progress_bytes: 0 };
+            let mut course =
+                Course { notices, sink, stop, connections, evidence: &mut evidence, event_bytes: 0, progress_bytes: 0 };
             tokio::select! {
                 biased;
                 // The container still waits for the rest of an archive that will never come.
@@ -160,7 +175,8 @@ async fn conduct(
                 () = course.until_done(&mut wire, &mut cancel, limits) => {}
             }
             run_ms = millis(started.elapsed());
-            let Course { sink, .. } = course;
+            let Course { sink, connections, .. } = course;
+            connections.close().await;
             match sink.finish().await {
                 Ok(collected) => evidence.collected = collected,
                 Err(failure) => evidence.refused_output = Some(failure),
@@ -178,6 +194,25 @@ async fn conduct(
     let outcome = decide(&evidence, limits);
     let timings = Timings { start_ms: millis(started - starting), run_ms, ..Timings::default() };
     Ok(Report { outcome, usage, collected: evidence.collected, diagnostics, timings, left_behind: None })
+}
+
+/// The connections of a container, each of which ends in a notice.
+fn connections(
+    network: Arc<Egress>,
+    grant: Grant,
+    out: mpsc::Sender<Bytes>,
+    notices: mpsc::Sender<Notice>,
+) -> Connections {
+    let bounds = *network.bounds();
+    let broker = Arc::new(Broker::new(network, grant));
+    let serve = move |connection, over| -> BoxFuture<'static, ()> {
+        let (broker, notices) = (Arc::clone(&broker), notices.clone());
+        Box::pin(async move {
+            let record = broker.serve(connection, over).await;
+            notices.send(Notice::Egress(record)).await.ok();
+        })
+    };
+    Connections::new(bounds.relayed_at_once().into(), bounds.relayed_in_all(), out, Box::new(serve))
 }
 
 /// Completes when an input could not be sent; never when all were, or when the container was gone first.

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_PAYLOAD = 65_536
 """Largest payload of one frame, bytes."""
 
-JOB, DATA, END, STOP = 0x01, 0x02, 0x03, 0x04
-READY, EVENT, PROGRESS, DONE = 0x81, 0x82, 0x83, 0x86
+JOB, DATA, END, STOP, RESET, CREDIT = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+READY, EVENT, PROGRESS, OPEN, DONE = 0x81, 0x82, 0x83, 0x84, 0x86
 RESULT, PHASE = 0x90, 0x91
 
 INPUT, OUTPUT = 1, 2
 """Stream numbers of the two tar archives."""
+
+FIRST_CONNECTION = 16
+"""Stream number of the first relayed connection; the others follow without gaps."""
+WINDOW = 262_144
+"""Bytes of a relayed connection that one side may send before the other has taken them."""
 
 _HEADER = struct.Struct(">BBHI")
 HEADER_SIZE = _HEADER.size
@@ -47,6 +53,11 @@ def encode(kind: int, payload: bytes = b"", stream: int = 0) -> bytes:
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"payload of {len(payload)} bytes is over {MAX_PAYLOAD}")
     return _HEADER.pack(kind, 0, stream, len(payload)) + payload
+
+
+def pack_header(frame: bytearray, kind: int, stream: int, size: int) -> None:
+    """Writes the header of a frame whose payload stands behind it already."""
+    _HEADER.pack_into(frame, 0, kind, 0, stream, size)
 
 
 def encode_json(kind: int, value: dict[str, Any]) -> bytes:
@@ -84,3 +95,38 @@ class Decoder:
     def pending(self) -> int:
         """Bytes of an incomplete frame still held."""
         return len(self._buffer)
+
+
+class Reader:
+    """Frames from a file descriptor, without copying: payloads are views, good until the next :meth:`fill`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray(4 * (HEADER_SIZE + MAX_PAYLOAD))
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
+    def fill(self) -> int:
+        """Reads once and gives the number of bytes, 0 at the end of the stream."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif len(self._buffer) - self._start < HEADER_SIZE + MAX_PAYLOAD:
+            size = self._end - self._start
+            self._view[:size] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, size
+        size = os.readv(self._fd, [self._view[self._end :]])
+        self._end += size
+        return size
+
+    def frames(self) -> Iterator[tuple[int, int, memoryview]]:
+        """Kind, stream and payload of every whole frame; raises :class:`ProtocolError` at the first bad header."""
+        while self._end - self._start >= HEADER_SIZE:
+            kind, flags, stream, length = _HEADER.unpack_from(self._buffer, self._start)
+            if flags != 0 or length > MAX_PAYLOAD:
+                raise ProtocolError(f"bad frame header: kind 0x{kind:02x}, flags {flags}, length {length}")
+            end = self._start + HEADER_SIZE + length
+            if self._end < end:
+                return
+            payload = self._view[self._start + HEADER_SIZE : end]
+            self._start = end
+            yield kind, stream, payload

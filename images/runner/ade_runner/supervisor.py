@@ -20,13 +20,16 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import RUNNER_VERSION, cgroup, child, frames
+from . import RUNNER_VERSION, cgroup, child, frames, tunnel
 from .frames import Frame, ProtocolError
+from .tunnel import Tunnel
 
 ROOT = Path("/job")
 _PR_SET_DUMPABLE = 4
 _CHUNK = 65_536
 _TICK_S = 0.5
+_CLOCK_S = 0.1
+"""How often the clocks are looked at while there is much to do; reading one costs as much as relaying a frame."""
 _REAP_BUDGET_S = 5.0
 _LINE_BYTES = 4_096
 _TAIL_LINES = 50
@@ -47,7 +50,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""The whole environment of tenant code; the manifest's ``env`` is added by the pipeline."""
+"""The whole environment of tenant code, with that of the tunnel; the manifest's ``env`` is added by the pipeline."""
 _OUTPUTS = {
     "run": ("artifact.json", "normalized.xlsx"),
     "install": ("install.log", "install.json"),
@@ -68,10 +71,12 @@ class Engine:
     def __init__(self, stdin: int, stdout: int) -> None:
         self.stdin = stdin
         self._stdout = stdout
-        self._decoder = frames.Decoder()
+        self._reader = frames.Reader(stdin)
         self._queue: deque[Frame] = deque()
+        self.tunnel: Tunnel | None = None
+        """Takes the frames of relayed connections, once there can be any."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._stdout, view) :]
@@ -81,10 +86,13 @@ class Engine:
 
     def fill(self) -> None:
         """Reads once from stdin; raises :class:`EngineGone` at its end."""
-        chunk = os.read(self.stdin, _CHUNK)
-        if not chunk:
+        if self._reader.fill() == 0:
             raise EngineGone
-        self._queue.extend(self._decoder.feed(chunk))
+        for kind, stream, payload in self._reader.frames():
+            if stream >= frames.FIRST_CONNECTION and self.tunnel is not None:
+                self.tunnel.take(kind, stream, payload)
+            else:
+                self._queue.append(Frame(kind, stream, bytes(payload)))
 
     def next_frame(self) -> Frame:
         while not self._queue:
@@ -276,6 +284,8 @@ class Child:
             read, write = os.pipe()
             reads.append(read)
             writes.append(write)
+        if engine.tunnel is not None:
+            engine.tunnel.open()
         self._pid = os.fork()
         if self._pid == 0:
             _become_child(writes, job, ended)
@@ -288,30 +298,35 @@ class Child:
         self._channel = channel
         self._channel_decoder: frames.Decoder | None = frames.Decoder()
         self._open = set(reads)
+        self._poll = select.poll()
+        self._next_look = 0.0
         self._end_deadline: float | None = None
         if self._end_only:
             self._arm_end_budget()
 
     def watch(self, wakeup: int) -> Ended:
         """Relays until the child has ended, then makes sure that nothing of it is left."""
-        poll = select.poll()
+        poll = self._poll
         for fd in (*self._open, wakeup, self._engine.stdin):
             poll.register(fd, select.POLLIN)
-        registered = set(self._open)
+        connections = self._engine.tunnel
+        if connections is not None:
+            connections.watch(poll)
         while not self._reaped():
-            for fd in registered - self._open:
-                poll.unregister(fd)
-            registered &= self._open
-            for fd, _ in poll.poll(_TICK_S * 1000):
+            for fd, events in poll.poll(_TICK_S * 1000):
                 if fd == wakeup:
                     _drain(wakeup)
                 elif fd == self._engine.stdin:
                     self._engine.fill()
-                else:
+                elif fd in self._open:
                     self._read(fd)
+                elif connections is not None:
+                    connections.ready(fd, events)
             self._obey()
             self._check_clocks()
         _kill_everything()
+        if connections is not None:
+            connections.close()
         for fd in list(self._open):
             while fd in self._open and self._read(fd):
                 pass
@@ -357,6 +372,7 @@ class Child:
 
     def _close(self, fd: int) -> None:
         self._open.discard(fd)
+        self._poll.unregister(fd)
         os.close(fd)
 
     def _messages(self, chunk: bytes) -> None:
@@ -404,7 +420,11 @@ class Child:
             _kill_children()
 
     def _check_clocks(self) -> None:
-        if self._end_deadline is not None and time.monotonic() > self._end_deadline:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _CLOCK_S
+        if self._end_deadline is not None and now > self._end_deadline:
             self._end_deadline = None
             self.ended.end_hook_timed_out = True
             _kill_children()
@@ -461,6 +481,9 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
         os.setsid()
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
+        if (terms := job.get("egress")) is not None:
+            bundle = terms["ca_bundle"]
+            os.environ.update(tunnel.environment(None if bundle is None else str(ROOT / bundle)))
         os.chdir(ROOT / "package")
         code = child.run(job, ROOT, channel, ended)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the supervisor's stack
@@ -632,6 +655,8 @@ def serve(engine: Engine) -> None:
         _done(engine, "setup_failed", _error("dependency_unavailable", fault), None, relay, [], [])
         return
 
+    if (terms := job.get("egress")) is not None:
+        engine.tunnel = Tunnel(engine.send, terms)
     wakeup = _wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
     ended = Child(engine, relay, job, None).watch(wakeup)
