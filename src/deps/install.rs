@@ -3,7 +3,7 @@
 use super::flight::{Failed, Step};
 use super::index::{Index, Wheelhouse};
 use super::secrets::Secrets;
-use super::sets::{Locked, Record, remove_volume};
+use super::sets::{Locked, Record, boot_id, remove_volume};
 use super::{Deps, Place, Want, cancelled};
 
 use crate::egress::Grant;
@@ -104,6 +104,7 @@ pub async fn install(
                 bytes: resolved.bytes,
                 files: resolved.files,
                 install_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                boot_id: boot_id(),
             };
             deps.sets.record(&record, &log).map_err(|failure| Failed { failure, log })
         });

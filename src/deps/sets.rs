@@ -17,6 +17,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use ulid::Ulid;
 
 /// How often a process looks again for the lock of another.
@@ -80,6 +82,9 @@ pub struct Record {
     pub files: u64,
     /// How long the install took.
     pub install_ms: u64,
+    /// The start of the machine during which it was installed.
+    #[serde(default)]
+    pub boot_id: String,
 }
 
 /// A record with what its file says besides.
@@ -183,6 +188,9 @@ impl Sets {
         let Some(record) = read(&path).filter(|record| record.key == key && record.workspace_id == workspace_id) else {
             return Ok(None);
         };
+        if record.boot_id != boot_id() && !settled(&path, &record) {
+            return Ok(None);
+        }
         match docker.inspect_volume(&record.volume).await {
             Ok(_) => {}
             Err(error) if status(&error) == Some(404) => return Ok(None),
@@ -363,6 +371,20 @@ pub async fn remove_volume(docker: &Docker, name: &str) -> bool {
             false
         }
     }
+}
+
+/// The current start of this machine, random (proc(5)).
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a set of an earlier start of the machine was used long enough after its install for all of it to be on the disk: the
+/// kernel writes what is older than 30 s. Waiting for that in every install would cost seconds; a set that was used just
+/// once and then lost its machine is installed anew.
+fn settled(path: &Path, record: &Record) -> bool {
+    let used = path.metadata().and_then(|metadata| metadata.modified()).map(OffsetDateTime::from);
+    let made = OffsetDateTime::parse(&record.created_at, &Rfc3339);
+    matches!((used, made), (Ok(used), Ok(made)) if used - made > Duration::from_secs(120))
 }
 
 fn read(path: &Path) -> Option<Record> {

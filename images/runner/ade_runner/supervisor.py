@@ -37,6 +37,7 @@ _EVENT_BYTES = 32_768
 _MAX_EVENTS = 20_000
 """Relayed events other than log lines; a well-behaved job sends some dozens."""
 _CHILD_EVENTS = frozenset({"log", "pass.start", "pass.exit", "hook.start", "hook.exit"})
+_DISK_LOOK_S = 0.5
 _SPARE_DISK = 256 * 1_048_576
 """What an installer leaves free on the engine's disk, bytes."""
 _LEVELS = frozenset({"debug", "info", "warning", "error"})
@@ -276,6 +277,7 @@ class Child:
         self._relay = relay
         self._limits: dict[str, Any] = job["limits"]
         self._end_only = ended is not None
+        self._next_look = 0.0
         self._set_bytes: int | None = job["install"]["max_bytes"] if job["mode"] == "install" else None
         self.ended = Ended()
         reads: list[int] = []
@@ -428,8 +430,9 @@ class Child:
             self._end_deadline = None
             self.ended.end_hook_timed_out = True
             _kill_children()
-        if self._set_bytes is not None and self.ended.result is None:
+        if self._set_bytes is not None and self.ended.result is None and time.monotonic() > self._next_look:
             self._check_disk(self._set_bytes)
+            self._next_look = time.monotonic() + _DISK_LOOK_S
         limit = int(self._limits["cpu_seconds"])
         used = cgroup.cpu_ms()
         if used is not None and used > limit * 1000 and self.ended.error is None and self.ended.result is None:

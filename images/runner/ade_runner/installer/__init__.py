@@ -7,7 +7,6 @@ exactly that lock into the volume at ``/deps``, and reports; the engine alone de
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -84,7 +83,6 @@ def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
             leftover.unlink(missing_ok=True)
     report["files"], report["bytes"] = _readable(order.deps / SITE)
     (order.deps / WHOLE).write_text(_sha256(lock), encoding="ascii")
-    _sync(order.deps)
     channel.event(
         "deps.install", "info", packages=len(resolved.locked), bytes=report["bytes"], duration_ms=_ms(started)
     )
@@ -123,15 +121,6 @@ def _readable(folder: Path) -> tuple[int, int]:
             elif not stat.S_ISLNK(status.st_mode):
                 os.unlink(path)
     return files, size
-
-
-def _sync(folder: Path) -> None:
-    """The set is on the disk before anybody says that it is whole: a machine may lose power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        ctypes.CDLL(None).syncfs(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _said(error: OSError) -> str:

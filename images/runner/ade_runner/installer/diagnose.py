@@ -21,6 +21,7 @@ _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+h
 _PAGE_BYTES = 32 * 1024 * 1024
 _TIMEOUT_S = 15
 _LISTED = 5
+_TOLD = 20
 _HASHES = re.compile(r"hash mismatch|do not match the hashes|hashes are required|mismatched hash", re.IGNORECASE)
 _ABSENT = re.compile(r"(?:Because|and) ([A-Za-z0-9._-]+)(?:[^\n]*?) (?:was not found|has no (?:usable )?wheels|is not available)")
 _PIP_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
@@ -45,10 +46,20 @@ class Unreachable(Exception):
 
 def explain_resolution(order: Order, said: str) -> Refused:
     """Why no lock came out of the requirements."""
+    found: list[Refused] = []
     for asked in order.requirements:
         refused = _explain(order, asked)
-        if refused is not None:
-            return refused
+        if refused is None:
+            continue
+        found.append(refused)
+        # One word from an index that does not answer stands for all.
+        if refused.code.startswith("index_") or len(found) == _TOLD:
+            break
+    if found:
+        first = found[0]
+        if len(found) > 1:
+            first.detail["missing"] = [one.message for one in found]
+        return first
     return _from_words(order, said, "dependency_unavailable")
 
 

@@ -35,13 +35,16 @@ def lock_text(locked: list[Locked]) -> str:
     return "".join(f"{one.name}=={one.version} \\\n    --hash=sha256:{one.sha256}\n" for one in locked)
 
 
-def read_pylock(path: Path, source_builds: bool) -> list[Locked]:
+Hashes = dict[str, frozenset[str]] | None
+
+
+def read_pylock(path: Path, source_builds: bool, hashes: Hashes) -> list[Locked]:
     """What uv resolved (PEP 751), narrowed to the one file per package that fits this interpreter and platform best."""
     packages = tomllib.loads(path.read_text(encoding="utf-8")).get("packages", [])
-    return sorted((_locked(package, source_builds) for package in packages), key=lambda one: one.name)
+    return sorted((_locked(package, source_builds, hashes) for package in packages), key=lambda one: one.name)
 
 
-def read_report(path: Path) -> list[Locked]:
+def read_report(path: Path, hashes: Hashes) -> list[Locked]:
     """What pip resolved (https://pip.pypa.io/en/stable/reference/installation-report/)."""
     locked = []
     for item in json.loads(path.read_text(encoding="utf-8")).get("install", []):
@@ -50,18 +53,28 @@ def read_report(path: Path) -> list[Locked]:
         digest = download.get("archive_info", {}).get("hashes", {}).get("sha256")
         if digest is None:
             raise _no_digest(name)
+        if digest not in _allowed(name, hashes, {digest}):
+            raise _mismatch(name, metadata["version"])
         locked.append(Locked(name, metadata["version"], _filename(url), digest, url))
     return sorted(locked, key=lambda one: one.name)
 
 
-def _locked(package: dict[str, Any], source_builds: bool) -> Locked:
+def _locked(package: dict[str, Any], source_builds: bool, hashes: Hashes) -> Locked:
     from pip._vendor.packaging.tags import sys_tags
     from pip._vendor.packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     name, version = canonical(package["name"]), str(package.get("version", ""))
     rank = {tag: at for at, tag in enumerate(sys_tags())}
     best: tuple[int, dict[str, Any]] | None = None
-    for wheel in package.get("wheels", []):
+    wheels = package.get("wheels", [])
+    if hashes is not None:
+        allowed = _allowed(name, hashes, set())
+        known = [wheel for wheel in wheels if _digest_of(wheel) in allowed]
+        sdist = package.get("sdist")
+        if not known and not (source_builds and sdist and _digest_of(sdist) in allowed):
+            raise _mismatch(name, version)
+        wheels = known
+    for wheel in wheels:
         try:
             tags = parse_wheel_filename(_file_of(wheel))[3]
         except InvalidWheelFilename:
@@ -75,14 +88,40 @@ def _locked(package: dict[str, Any], source_builds: bool) -> Locked:
             "dependency_unavailable", "no_wheel",
             f"{name} {version} has no wheel for this image's Python and platform", requirement=f"{name}=={version}",
         )  # fmt: skip
-    digest = file.get("hashes", {}).get("sha256")
-    if digest is None and "path" in file:
-        digest = _digest(Path(file["path"]))
-    if digest is None and str(file.get("url", "")).startswith("file:"):
-        digest = _digest(Path(unquote(urlsplit(file["url"]).path)))
+    digest = _digest_of(file)
     if digest is None:
         raise _no_digest(name)
     return Locked(name, version, _file_of(file), digest, str(file.get("url", "")))
+
+
+def _digest_of(file: dict[str, Any]) -> str | None:
+    """The digest that the index gives for a file; of one in a wheelhouse, its own."""
+    digest: str | None = file.get("hashes", {}).get("sha256")
+    if digest is None and "path" in file:
+        return _digest(Path(file["path"]))
+    if digest is None and str(file.get("url", "")).startswith("file:"):
+        return _digest(Path(unquote(urlsplit(file["url"]).path)))
+    return digest
+
+
+def _allowed(name: str, hashes: Hashes, otherwise: set[str]) -> frozenset[str]:
+    if hashes is None:
+        return frozenset(otherwise)
+    if name not in hashes:
+        raise Refused(
+            "dependency_unavailable", "hash_missing",
+            f"the requirements give hashes, and none for {name}, which they need: list it as well, with its hash",
+            requirement=name,
+        )  # fmt: skip
+    return hashes[name]
+
+
+def _mismatch(name: str, version: str) -> Refused:
+    return Refused(
+        "dependency_install_failed", "hash_mismatch",
+        f"hash mismatch: no file of {name} {version} has a hash that requirements.txt gives for it",
+        requirement=f"{name}=={version}",
+    )  # fmt: skip
 
 
 def _no_digest(name: str) -> Refused:

@@ -15,6 +15,7 @@ class Asked:
 
     line: int
     text: str
+    hashes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Order:
     def of(cls, install: dict[str, Any], root: Path) -> Order:
         return cls(
             tool=install["tool"],
-            requirements=tuple(Asked(one["line"], one["text"]) for one in install["requirements"]),
+            requirements=tuple(Asked(one["line"], one["text"], frozenset(one["hashes"])) for one in install["requirements"]),
             source=root / "in" / "requirements.txt",
             index_url=install["index_url"],
             extra_index_urls=tuple(install["extra_index_urls"]),
@@ -62,3 +63,16 @@ class Order:
         from pip._vendor.packaging.requirements import Requirement
 
         return frozenset(canonical(Requirement(one.text).name) for one in self.requirements)
+
+    @property
+    def hashes(self) -> dict[str, frozenset[str]] | None:
+        """Digests by canonical name; ``None`` when the package gives none, else every package of the lock must be among them."""
+        from pip._vendor.packaging.requirements import Requirement
+
+        if not any(one.hashes for one in self.requirements):
+            return None
+        found: dict[str, frozenset[str]] = {}
+        for one in self.requirements:
+            name = canonical(Requirement(one.text).name)
+            found[name] = found.get(name, frozenset()) | one.hashes
+        return found

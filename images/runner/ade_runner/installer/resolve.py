@@ -40,4 +40,6 @@ def resolve(order: Order, log: Log) -> Resolved:
 
 def _read(order: Order) -> list[Locked]:
     path = order.driver.resolution()
-    return read_pylock(path, order.source_builds) if order.tool == "uv" else read_report(path)
+    if order.tool == "uv":
+        return read_pylock(path, order.source_builds, order.hashes)
+    return read_report(path, order.hashes)
