@@ -7,10 +7,11 @@ use ade::store::{
     Submission, Workspace, WorkspaceChange, now_ms,
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, SqlitePool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqlitePool, Transaction};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Makes two tests of each promise.
@@ -329,6 +330,27 @@ impl World {
             Side::Sqlite(pool) => sqlx::query(query).execute(pool).await.map(drop),
             Side::Postgres(pool) => sqlx::query(query).execute(pool).await.map(drop),
         }
+    }
+
+    /// A transaction of the test's own that holds what this statement has locked. On PostgreSQL.
+    pub async fn hold(&self, sql: &str) -> Transaction<'static, Postgres> {
+        let Side::Postgres(pool) = &self.side else { panic!("SQLite has no locks of rows") };
+        let mut held = pool.begin().await.expect("a transaction");
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut *held).await.expect("the test's own statement");
+        held
+    }
+
+    /// Waits until that many sessions of the database wait for a lock. On PostgreSQL.
+    pub async fn until_blocked(&self, sessions: i64) {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        for _ in 0..1000 {
+            if self.count(sql).await >= sessions {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("fewer than {sessions} wait for a lock");
     }
 
     /// Rows of texts; the columns must be made such.

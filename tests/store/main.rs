@@ -12,5 +12,6 @@ mod events;
 mod executions;
 mod model;
 mod outage;
+mod races;
 mod records;
 mod setup;
