@@ -94,6 +94,7 @@ fn a_claim_under_way(drain_seconds: &str, late: Duration) -> (String, Site, Post
     node.signal(Signal::TERM);
     eventually("it drains", 2, || node.not_ready() == ["process"]);
     std::thread::sleep(late);
+    db.until_blocked("%FROM instance FOR UPDATE");
     held.commit();
     assert_eq!(node.exit_within(30), Some(0));
     assert!(site.containers().is_empty());
@@ -114,7 +115,7 @@ fn a_job_whose_claim_is_under_way_when_draining_begins_may_finish_too() {
 
 #[test]
 fn a_job_whose_claim_comes_after_the_grace_goes_back_and_has_lost_nothing() {
-    let (job, site, _database) = a_claim_under_way("1", Duration::from_secs(4));
+    let (job, site, _database) = a_claim_under_way("1", Duration::from_secs(2));
     let db = truth::Db::of(&site);
     assert_eq!(db.text(&format!("SELECT state || ' ' || losses FROM jobs WHERE id = '{job}'")), "queued 0");
     let node = site.start();
