@@ -25,7 +25,7 @@ pub use documents::Document;
 pub use error::StoreError;
 pub use events::StoredEvent;
 pub use instance::{Instance, InstanceChange, NodeRecord, QueueState};
-pub use jobs::{DocumentRef, JobFilter, JobRow};
+pub use jobs::{DocumentRef, JobFilter, JobRow, StoredFile};
 pub use keys::{Key, NewKey, Role};
 pub use notify::Listener;
 pub use queue::{Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept};

@@ -4,7 +4,7 @@ use ade::ids::{ConfigId, DocumentId, JobId, NodeId, VersionId, WorkspaceId};
 use ade::queue::JobState;
 use ade::store::{
     Admitted, Claimed, Config, Defaults, Document, DocumentRef, End, JobRow, NewVersion, Refused, Store, StoredEvent,
-    Submission, Workspace, WorkspaceChange, now_ms,
+    StoredFile, Submission, Workspace, WorkspaceChange, now_ms,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqlitePool, Transaction};
@@ -431,6 +431,11 @@ impl World {
 pub fn end(state: JobState, seq: u64) -> End {
     let error = (state != JobState::Succeeded).then(|| json!({"kind": "script_error", "message": "it was told to"}));
     End { state, error, result: json!({"files": []}), events: vec![event(seq)] }
+}
+
+/// What is said of a log that was stored.
+pub fn log() -> StoredFile {
+    StoredFile { bytes: 7, sha256: "ab".repeat(32) }
 }
 
 pub fn event(seq: u64) -> StoredEvent {
