@@ -86,7 +86,7 @@ fn events_that_come_while_their_job_is_swept_are_not_stored() {
                     held.rollback().await.expect("let go");
                 }
             );
-            assert_eq!(swept.expect("swept").jobs, [job.id.clone()]);
+            assert_eq!(swept.expect("swept").jobs, std::slice::from_ref(&job.id));
             assert_eq!(appended.expect("an answer"), [(job.id.clone(), 1)], "said to be fenced off");
             assert_eq!(written(&world, &job).await, 0);
             assert_eq!(world.job(&job).await.phase, None);
@@ -129,7 +129,7 @@ fn a_job_whose_events_are_being_stored_is_not_swept() {
             assert!(appended.expect("an answer").is_empty(), "nothing was fenced off");
             assert!(early.expect("it does not wait").expect("swept").jobs.is_empty(), "the job shows a sign of life");
             let later = world.store.sweep_leases(10, &world.defaults).await.expect("swept");
-            assert_eq!(later.jobs, [swept.id.clone()], "it had no heartbeat");
+            assert_eq!(later.jobs, std::slice::from_ref(&swept.id), "it had no heartbeat");
             assert_eq!(written(&world, swept).await, 3);
             world.audit().await;
         })
