@@ -13,6 +13,9 @@ pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Tells the caller which preference was honoured.
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
+/// Tells the caller that the answer is about a job that was there before.
+pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// How long the caller would like to wait: `Prefer: wait=N` in seconds (RFC 7240, 4.3), [`MAX_WAIT`] at most. `None`
 /// without one; what is badly written is ignored, as the RFC says, and the first of several counts.
 #[must_use]

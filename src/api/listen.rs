@@ -1,10 +1,11 @@
 //! The server: an accept loop over hyper that bounds what a client can hold, in number and in time.
 //!
 //! One bound covers the head of a request and the idle time before it: hyper starts its clock when a connection begins to
-//! wait for a request. A head that is too large is answered by hyper itself, with 431 and no body.
+//! wait for a request. Heads that are too large or badly written are [refused](refusal).
 
 use super::extract::BodyTimeout;
 use super::problem::{Code, Problem};
+use super::refusal::{self, Answer, Guarded, Refused, Requests};
 use super::request_id;
 use axum::Router;
 use axum::body::Body;
@@ -15,18 +16,18 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use std::any::Any;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
@@ -68,13 +69,18 @@ impl Default for Bounds {
 /// How long to leave the listener alone after it failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Gives a router what every router needs: problems for unknown paths, wrong methods and panics, and
-/// [request ids](request_id). Call it last, after all routes and other layers.
+/// How long a client whose request was refused unread may go on sending it. A connection that is closed with bytes unread
+/// is reset, and the answer may be lost with it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Gives a router what every router needs: problems for unknown paths, wrong methods, panics and
+/// [heads that are refused](refusal), and [request ids](request_id). Call it after all routes and other layers.
 pub fn finish(router: Router) -> Router {
     router
         .fallback(|| async { Problem::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn(refusal::layer))
         .layer(axum::middleware::from_fn(request_id::layer))
 }
 
@@ -98,10 +104,10 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
-        .max_header_size(bounds.head_bytes)
-        .max_headers(bounds.headers);
+        .max_header_size(bounds.head_bytes.saturating_mul(refusal::ROOM))
+        .max_headers(bounds.headers.saturating_mul(refusal::ROOM));
     let slots = Arc::new(Semaphore::new(bounds.connections));
-    let graceful = GracefulShutdown::new();
+    let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -113,29 +119,89 @@ pub async fn serve(
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, peer, slot)) = accepted else { continue };
-        let router = router.clone();
-        let stall = bounds.body_stall;
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(|body| Body::new(Patient { inner: body, stall, clock: None }));
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
-        });
-        let io = TokioIo::new(Brisk { inner: stream, stall: bounds.write_stall, clock: None });
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let connection = Connection { http: http.clone(), router: router.clone(), bounds: bounds.clone(), peer };
+        let closing = closing.clone();
         connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "a connection ended early");
-            }
+            connection.serve(stream, closing).await;
             drop(slot);
         });
     }
     // No new connections from here on: the kernel refuses them.
     drop(listener);
-    let ended = tokio::time::timeout(bounds.grace, graceful.shutdown()).await.is_ok();
+    close.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    let ended = tokio::time::timeout(bounds.grace, all).await.is_ok();
     while connections.try_join_next().is_some() {}
     let cut = if ended { 0 } else { connections.len() };
     connections.shutdown().await;
     cut
+}
+
+/// What one connection is served with.
+struct Connection {
+    http: http1::Builder,
+    router: Router,
+    bounds: Bounds,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// Answers requests until the connection ends; once `closing` says so, after the one that is being answered.
+    async fn serve(self, stream: TcpStream, mut closing: watch::Receiver<bool>) {
+        let requests = Requests::default();
+        let io = Brisk { inner: stream, stall: self.bounds.write_stall, clock: None };
+        let io = TokioIo::new(Guarded::new(io, requests.clone()));
+        let service = hyper::service::service_fn(|request| Box::pin(self.answer(request, requests.clone())));
+        let mut connection = self.http.serve_connection(io, service);
+        let closed = async { drop(closing.wait_for(|closing| *closing).await) };
+        let ended = tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+            () = closed => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        let error = ended.err();
+        if let Some(error) = &error {
+            tracing::debug!(peer = %self.peer, %error, "a connection ended early");
+        }
+        let unparsed = error.as_ref().filter(|error| error.is_parse());
+        let (rest, mut io) = connection.into_parts().io.into_inner().into_parts(unparsed);
+        let last = match (rest, unparsed) {
+            (Some(_), Some(error)) => self.refuse(error).await,
+            (rest, _) => rest.unwrap_or_default(),
+        };
+        // Where this fails, the client is gone.
+        if io.write_all(&last).await.is_ok() && io.shutdown().await.is_ok() && unparsed.is_some() {
+            let mut unread = [0; 4096];
+            let drained = async { while io.read(&mut unread).await.is_ok_and(|read| read > 0) {} };
+            tokio::time::timeout(LINGER, drained).await.ok();
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, requests: Requests) -> Result<Response<Answer>, Infallible> {
+        let underway = requests.begin();
+        let stall = self.bounds.body_stall;
+        let refused = refusal::too_large(&request, &self.bounds);
+        let mut request = request.map(|body| Body::new(Patient { inner: body, stall, clock: None }));
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        if let Some(problem) = refused {
+            request.extensions_mut().insert(Refused(problem));
+        }
+        let response = self.router.clone().oneshot(request).await?;
+        Ok(response.map(|body| Answer::new(body, underway)))
+    }
+
+    /// The answer to bytes that are no request, as bytes. A request that stands for them goes through the layers.
+    async fn refuse(&self, error: &hyper::Error) -> Vec<u8> {
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(Refused(refusal::unparsed(error, &self.bounds)));
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => refusal::last_answer(response).await,
+            Err(never) => match never {},
+        }
+    }
 }
 
 /// The next connection, once there is a slot for it. `None` after a failure and a pause.
@@ -381,10 +447,24 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_is_too_large_is_refused() {
         let server = start(bounds()).await;
-        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(40_000));
-        assert!(server.exchange(&long).await.starts_with("HTTP/1.1 431"));
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: me\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+        let refused =
+            |answer: &str| answer.starts_with("HTTP/1.1 431") && answer.contains("\"code\":\"header_too_large\"");
+        let answer = server.exchange(&long).await;
+        assert!(refused(&answer) && answer.contains("\"request_id\":\"me\""), "{answer}");
         let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(200));
-        assert!(server.exchange(&many).await.starts_with("HTTP/1.1 431"));
+        assert!(refused(&server.exchange(&many).await));
+        let huge = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1_000_000));
+        assert!(refused(&server.exchange(&huge).await));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_keeps_sending_what_was_refused_is_cut_off() {
+        let server = start(bounds()).await;
+        let mut stream = server.send("?\r\n\r\n").await;
+        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 400"));
+        let sending = async { while stream.write_all(&[b'x'; 1000]).await.is_ok() {} };
+        tokio::time::timeout(LINGER * 3, sending).await.expect("the server gives up");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ pub mod names;
 pub mod openapi;
 pub mod page;
 pub mod problem;
+pub mod refusal;
 pub mod request_id;
 pub mod routes;
 

@@ -14,10 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 /// Statuses with which any route may refuse: what is wrong with the request, with the key, or with the service.
-const ANY: [(u16, &str); 4] = [
+const ANY: [(u16, &str); 5] = [
     (400, "The request is not valid"),
     (401, "No API key, or one that does not work"),
     (429, "Too many requests, streams or jobs"),
+    (431, "The request line and the headers are too large"),
     (503, "The service cannot do this now"),
 ];
 /// Further ones, of routes with a path parameter.
@@ -109,12 +110,10 @@ pub fn router(app: App) -> Router {
     let document = serde_json::to_value(document).unwrap_or_default();
     let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document);
     let metrics = app.metrics.clone();
-    let router = router
-        .with_state(app)
-        .merge(Router::from(page))
-        .route("/problems", get(|| async { Html(problems()) }))
-        .layer(axum::middleware::from_fn_with_state(metrics, crate::telemetry::record));
-    super::listen::finish(router)
+    let router =
+        router.with_state(app).merge(Router::from(page)).route("/problems", get(|| async { Html(problems()) }));
+    // Around all else: what no route answers is counted too.
+    super::listen::finish(router).layer(axum::middleware::from_fn_with_state(metrics, crate::telemetry::record))
 }
 
 /// The page that the `type` of a problem leads to.

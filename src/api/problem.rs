@@ -124,6 +124,8 @@ codes! {
     RangeNotSatisfiable = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "The range is outside of the file";
     /// The idempotency key was used with another request before.
     IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request";
+    /// The request line and the headers are over the limit, which `max_bytes` and `max_headers` name.
+    HeaderTooLarge = "header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
     /// The queue is full; nothing was stored.
     QueueFull = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     /// The key sends requests faster than it may.

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 pub type Blocks = Vec<(&'static str, Value)>;
 
 pub fn run_request(node: &Node, job: &Prepared, dependencies: &Value, created_at: &str) -> Value {
-    let Identity { job_id, config_version_id, attempt, execution, trace_id, .. } = &job.identity;
+    let Identity { job_id, workspace_id, config_version_id, attempt, execution, trace_id } = &job.identity;
     json!({
         "schema": "ade.run_request/v1",
         "job_id": job_id,
+        "workspace_id": workspace_id,
         "attempt": attempt,
         "execution": execution,
         "trace_id": trace_id,

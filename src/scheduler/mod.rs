@@ -43,6 +43,9 @@ pub use upkeep::Retention;
 /// Connects to Docker and finds or builds the image.
 pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Node, Failure>> + Send + Sync>;
 
+/// Longer than a claim can take: then the database counts as gone, and nothing was claimed.
+const CLAIM: Duration = Duration::from_secs(15);
+
 /// What a scheduler works with.
 pub struct Parts {
     /// The database.
@@ -228,9 +231,10 @@ impl Scheduler {
     /// Ends: jobs that run may finish within `grace`, then they go back to the queue.
     pub async fn drain(&self, grace: Duration) {
         self.begin_drain();
-        // A claim that is on its way brings jobs that have to be ended, too.
-        drop(tokio::time::timeout(grace.max(Duration::from_secs(1)), self.inner.claims.lock()).await);
-        if tokio::time::timeout(grace, self.idle()).await.is_err() {
+        let over = tokio::time::Instant::now() + grace;
+        // A claim that is on its way brings jobs that have to be ended, too, also when it takes longer than the grace.
+        drop(tokio::time::timeout(grace.max(CLAIM), self.inner.claims.lock()).await);
+        if tokio::time::timeout_at(over, self.idle()).await.is_err() {
             let left: Vec<(JobId, u32)> =
                 self.inner.running().iter().map(|(job, slot)| (job.clone(), slot.execution)).collect();
             tracing::info!(jobs = left.len(), "the grace time is over: jobs go back to the queue");

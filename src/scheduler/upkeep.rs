@@ -6,7 +6,7 @@ use crate::health::Part;
 use crate::ids::{JobId, WorkspaceId};
 use crate::job::{Node, container_name};
 use crate::sandbox::{FailureKind, reap};
-use crate::store::{StoreError, now_ms};
+use crate::store::{StoreError, StoredFile, now_ms};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -171,8 +171,9 @@ async fn store_log(inner: &Inner, workspace: &WorkspaceId, job: &JobId, executio
         }
     });
     let key = Key::job_file(workspace, job, execution, JobFile::Events);
-    inner.blobs.put_stream(&key, Box::pin(pages), u64::MAX).await.map_err(|error| error.to_string())?;
-    inner.store.events_are_stored(job).await.map_err(|error| error.to_string())
+    let stored = inner.blobs.put_stream(&key, Box::pin(pages), u64::MAX).await.map_err(|error| error.to_string())?;
+    let file = StoredFile { bytes: stored.bytes, sha256: stored.sha256.to_string() };
+    inner.store.events_are_stored(job, &file).await.map_err(|error| error.to_string())
 }
 
 /// Looks whether storage can be written, and sweeps what crashed uploads left.

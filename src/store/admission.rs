@@ -70,6 +70,38 @@ struct Line {
     idle: bool,
 }
 
+/// Jobs that try the same work again, and those that they try again.
+#[derive(Default)]
+struct Attempts(HashMap<JobId, Attempt>);
+
+#[derive(Debug, Clone)]
+struct Attempt {
+    retry_of: Option<JobId>,
+    number: u32,
+    /// Whether it waits or runs, and is not being cancelled.
+    live: bool,
+}
+
+impl Attempts {
+    /// The first of the attempts that lead to a job, as far as they were not deleted.
+    fn first<'a>(&'a self, mut job: &'a JobId) -> &'a JobId {
+        // A job is older than its retries: this ends.
+        while let Some(of) = self.0.get(job).and_then(|attempt| attempt.retry_of.as_ref())
+            && self.0.contains_key(of)
+        {
+            job = of;
+        }
+        job
+    }
+
+    /// Of all attempts with the same first one as this job, the last.
+    fn newest(&self, job: &JobId) -> Option<(JobId, Attempt)> {
+        let first = self.first(job);
+        let all = self.0.iter().filter(|(id, _)| self.first(id) == first);
+        all.max_by_key(|(id, attempt)| (attempt.number, *id)).map(|(id, attempt)| (id.clone(), attempt.clone()))
+    }
+}
+
 /// One batch of submissions, being judged. Reads everything first, so that the verdicts are plain code.
 struct Admission {
     now: i64,
@@ -80,6 +112,7 @@ struct Admission {
     lines: HashMap<WorkspaceId, Line>,
     present: BTreeSet<String>,
     twins: HashMap<(VersionId, String), JobId>,
+    attempts: Attempts,
     remembered: HashMap<(WorkspaceId, String), (String, JobId)>,
     new: Vec<JobRow>,
     keys: Vec<NewAnswer>,
@@ -123,6 +156,19 @@ impl Admission {
         for row in fetch_in(tx, sql, tail, &hashes).await? {
             twins.insert((row.parsed("version_id")?, row.text("input_hash")?), row.parsed("id")?);
         }
+        let hashes: BTreeSet<&str> = batch
+            .iter()
+            .filter(|submission| submission.retry_of.is_some())
+            .map(|submission| submission.input_hash.as_str())
+            .collect();
+        // A retry is of the same work: its hash finds all attempts.
+        let sql = "SELECT id, retry_of, attempt, state FROM jobs WHERE input_hash IN";
+        let mut attempts = Attempts::default();
+        for row in fetch_in(tx, sql, "", &hashes).await? {
+            let number = u32::try_from(row.int("attempt")?).unwrap_or(u32::MAX);
+            let live = matches!(row.parsed("state")?, JobState::Queued | JobState::Running);
+            attempts.0.insert(row.parsed("id")?, Attempt { retry_of: row.opt_parsed("retry_of")?, number, live });
+        }
         let keys: BTreeSet<&str> =
             batch.iter().filter_map(|s| s.idempotency.as_ref().map(|(key, _)| key.as_str())).collect();
         // A key whose job was deleted has no answer any more: it is free again.
@@ -149,6 +195,7 @@ impl Admission {
             lines,
             present,
             twins,
+            attempts,
             remembered,
             new: Vec::new(),
             keys: Vec::new(),
@@ -175,6 +222,17 @@ impl Admission {
             self.remember(submission, &job);
             return self.known(job);
         }
+        let mut number = 1;
+        if let Some((of, known)) = &submission.retry_of {
+            match self.attempts.newest(of) {
+                // Somebody was faster: it is tried again already.
+                Some((job, newest)) if newest.live => {
+                    self.remember(submission, &job);
+                    return self.known(job);
+                }
+                newest => number = newest.map_or(*known, |(_, newest)| newest.number.max(*known)).saturating_add(1),
+            }
+        }
         if let Some(gone) =
             submission.documents.iter().find(|document| !self.present.contains(document.document_id.as_str()))
         {
@@ -192,8 +250,10 @@ impl Admission {
         }
         self.queued += 1;
         line.queued += 1;
-        let job = new_job(submission, self.now);
+        let job = new_job(submission, number, self.now);
         self.remember(submission, &job.id);
+        let retry_of = job.retry_of.clone();
+        self.attempts.0.insert(job.id.clone(), Attempt { retry_of, number, live: true });
         self.twins.insert(twin, job.id.clone());
         self.new.push(job);
         Verdict::New(self.new.len() - 1)
@@ -318,8 +378,7 @@ impl Admission {
     }
 }
 
-fn new_job(submission: &Submission, now: i64) -> JobRow {
-    let attempt = submission.retry_of.as_ref().map_or(1, |(_, attempt)| attempt + 1);
+fn new_job(submission: &Submission, attempt: u32, now: i64) -> JobRow {
     JobRow {
         id: JobId::generate(),
         workspace_id: submission.workspace_id.clone(),
@@ -346,6 +405,7 @@ fn new_job(submission: &Submission, now: i64) -> JobRow {
         revision: 1,
         next_seq: if submission.retry_of.is_some() { 3 } else { 2 },
         events_stored: false,
+        events_file: None,
         error: None,
         result: None,
     }

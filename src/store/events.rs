@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::db::{Result, Tx, args};
+use super::jobs::StoredFile;
 use crate::ids::{JobId, WorkspaceId};
 use crate::queue::Phase;
 
@@ -99,15 +100,17 @@ impl Store {
             .collect()
     }
 
-    /// Drops a finished job's events here, once its log is stored as a file; of one that has not ended, nothing is dropped.
+    /// Drops a finished job's events here, once its log is stored as this file; of one that has not ended, nothing is dropped.
     ///
     /// # Errors
     /// The database's.
-    pub async fn events_are_stored(&self, job: &JobId) -> Result<()> {
+    pub async fn events_are_stored(&self, job: &JobId, file: &StoredFile) -> Result<()> {
         let mut tx = self.db.begin().await?;
         // Not when they are gone already: another node may have stored them, and retention have deleted them, meanwhile.
-        let sql = "UPDATE jobs SET events_stored = 1 WHERE id = $1 AND completed_at IS NOT NULL AND events_stored = 0";
-        if tx.execute(sql, args![job]).await? > 0 {
+        let sql = "UPDATE jobs SET events_stored = 1, events_bytes = $2, events_sha256 = $3 \
+            WHERE id = $1 AND completed_at IS NOT NULL AND events_stored = 0";
+        let bytes = i64::try_from(file.bytes).unwrap_or(i64::MAX);
+        if tx.execute(sql, args![job, bytes, file.sha256.as_str()]).await? > 0 {
             tx.execute("DELETE FROM job_events WHERE job_id = $1", args![job]).await?;
         }
         tx.commit().await

@@ -26,6 +26,15 @@ pub struct DocumentRef {
     pub bytes: u64,
 }
 
+/// What is known of a file in the storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its size.
+    pub bytes: u64,
+    /// Its hash, lower-case hex.
+    pub sha256: String,
+}
+
 /// A job, whole.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of migrations/, where they are explained; shown to users as JobRecord")]
@@ -55,6 +64,7 @@ pub struct JobRow {
     pub revision: i64,
     pub next_seq: u64,
     pub events_stored: bool,
+    pub events_file: Option<StoredFile>,
     pub error: Option<Value>,
     pub result: Option<Value>,
 }
@@ -95,6 +105,10 @@ pub(super) fn read(row: &Row) -> Result<JobRow> {
         revision: row.int("revision")?,
         next_seq: row.int("next_seq").map(|seq| u64::try_from(seq).unwrap_or_default())?,
         events_stored: row.int("events_stored")? == 1,
+        events_file: match (row.opt_int("events_bytes")?, row.opt_text("events_sha256")?) {
+            (Some(bytes), Some(sha256)) => Some(StoredFile { bytes: u64::try_from(bytes).unwrap_or_default(), sha256 }),
+            _ => None,
+        },
         error: row.opt_json("error")?,
         result: row.opt_json("result")?,
     })

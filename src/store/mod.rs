@@ -28,7 +28,7 @@ pub use documents::Document;
 pub use error::StoreError;
 pub use events::StoredEvent;
 pub use instance::{Instance, InstanceChange, NodeRecord, QueueState};
-pub use jobs::{DocumentRef, JobFilter, JobRow};
+pub use jobs::{DocumentRef, JobFilter, JobRow, StoredFile};
 pub use keys::{Key, NewKey, Role};
 pub use network::ConfigNetworkChange;
 pub use notify::Listener;

@@ -195,6 +195,7 @@ fn the_run_request_has_the_right_hashes_and_neither_a_host_path_nor_anything_of_
     run.assert_succeeded();
     let request = request(&run);
     assert_eq!(request["schema"], "ade.run_request/v1");
+    assert_eq!(request["workspace_id"], "local");
     assert_eq!(request["config"]["package_sha256"], opened.package_sha256());
     assert_eq!(request["config"]["manifest_sha256"].as_str().map(str::to_owned), opened.manifest_sha256());
     let listed = request["inputs"].as_array().unwrap();

@@ -1,6 +1,7 @@
 //! SIGTERM: no new jobs, a grace for those that run, and an end that loses nothing.
 
 use crate::api::eventually;
+use crate::database::Postgres;
 use crate::site::Site;
 use crate::truth::{self, Must, assert_at_rest, assert_job};
 use rustix::process::Signal;
@@ -74,6 +75,52 @@ fn a_second_signal_ends_at_once() {
     let node = site.start();
     node.cancel(&job).unwrap().expect(202);
     assert_job(&node, &job, Must::Cancel);
+    assert_at_rest(&site);
+    node.stop();
+}
+
+/// SIGTERM comes while a claim waits for the queue's lock; what it then claims comes `late` after the signal.
+fn a_claim_under_way(drain_seconds: &str, late: Duration) -> (String, Site, Postgres) {
+    let database = Postgres::new();
+    let url = database.url();
+    let site = Site::new(&["--database-url", &url, "--drain-seconds", drain_seconds, "--max-executions", "1"]);
+    let node = site.start().ready();
+    let config = node.config("default");
+    node.put("/api/v1/system/queue", &json!({"state": "paused"})).expect(200);
+    let job = node.submit(&config, "sleep 2");
+    let db = truth::Db::of(&site);
+    let held = db.hold("UPDATE instance SET queue_state = 'on'");
+    db.until_blocked("%FROM instance FOR UPDATE");
+    node.signal(Signal::TERM);
+    eventually("it drains", 2, || node.not_ready() == ["process"]);
+    std::thread::sleep(late);
+    db.until_blocked("%FROM instance FOR UPDATE");
+    held.commit();
+    assert_eq!(node.exit_within(30), Some(0));
+    assert!(site.containers().is_empty());
+    db.assert_counters();
+    (job, site, database)
+}
+
+#[test]
+fn a_job_whose_claim_is_under_way_when_draining_begins_may_finish_too() {
+    let (job, site, _database) = a_claim_under_way("20", Duration::from_secs(2));
+    let node = site.start();
+    assert_eq!(assert_job(&node, &job, Must::Succeed)["execution"], 1);
+    let lines = node.events(&job);
+    assert!(lines.iter().all(|event| event["event"] != "requeue"), "{lines:?}");
+    assert_at_rest(&site);
+    node.stop();
+}
+
+#[test]
+fn a_job_whose_claim_comes_after_the_grace_goes_back_and_has_lost_nothing() {
+    let (job, site, _database) = a_claim_under_way("1", Duration::from_secs(2));
+    let db = truth::Db::of(&site);
+    assert_eq!(db.text(&format!("SELECT state || ' ' || losses FROM jobs WHERE id = '{job}'")), "queued 0");
+    let node = site.start();
+    let record = assert_job(&node, &job, Must::Succeed);
+    assert!(record["execution"].as_u64() <= Some(2), "{record:#}");
     assert_at_rest(&site);
     node.stop();
 }

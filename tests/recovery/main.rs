@@ -14,6 +14,7 @@ mod faults;
 mod leftovers;
 mod nodes;
 mod proxy;
+mod races;
 mod retention;
 mod scheduling;
 mod site;

@@ -64,6 +64,29 @@ impl Db {
         })
     }
 
+    /// A transaction that holds what this statement has changed or locked. On PostgreSQL.
+    #[track_caller]
+    pub fn hold(&self, sql: &str) -> Held {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connection = runtime.block_on(async {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+            connection
+        });
+        Held { runtime, connection }
+    }
+
+    /// Waits until a statement like this waits for a lock. On PostgreSQL.
+    #[track_caller]
+    pub fn until_blocked(&self, like: &str) {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+             AND query LIKE '{like}'"
+        );
+        eventually(like, 10, || self.number(&sql) > 0);
+    }
+
     /// Asks as fast as it can until `is` the answer wanted, and gives that.
     pub fn watch(&self, sql: &str, is: impl Fn(&str) -> bool) -> String {
         Self::block(async {
@@ -117,6 +140,18 @@ impl Db {
         ] {
             assert_eq!(self.number(sql), 0, "the counters of {what} are wrong");
         }
+    }
+}
+
+/// A transaction that others wait for.
+pub struct Held {
+    runtime: tokio::runtime::Runtime,
+    connection: sqlx::PgConnection,
+}
+
+impl Held {
+    pub fn commit(mut self) {
+        self.runtime.block_on(sqlx::raw_sql("COMMIT").execute(&mut self.connection)).unwrap();
     }
 }
 

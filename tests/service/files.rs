@@ -88,7 +88,7 @@ fn a_run_request_names_what_ran_and_neither_a_path_of_the_host_nor_a_secret() {
     let answer = tenant.viewer.get(tenant.path(&format!("/jobs/{job}/run-request"))).send().expect(200);
     let (request, record): (Value, Value) = (answer.json(), tenant.record(&job));
     assert_eq!(request["schema"], "ade.run_request/v1");
-    assert_eq!(request["job_id"], job);
+    assert_eq!((&request["job_id"], &request["workspace_id"]), (&json!(job), &record["workspace_id"]));
     assert_eq!(request["inputs"][0]["document_id"], record["document_ids"][0]);
     assert_eq!(request["inputs"][0]["sha256"], record["documents"][0]["sha256"]);
     assert_eq!(record["network"], request["network"]);

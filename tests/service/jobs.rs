@@ -4,6 +4,7 @@ use crate::schema;
 use crate::support::server::{Server, shared, shared_on_postgres};
 use crate::support::{Docker, Package};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -205,6 +206,60 @@ on_both! {
         let log = tenant.viewer.get(tenant.path(&format!("/jobs/{new}/events"))).send().expect(200).text();
         assert_eq!(log.lines().take(2).map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone()).collect::<Vec<_>>(), ["enqueue", "retry"]);
         tenant.end(third["job_id"].as_str().unwrap());
+    }
+
+    fn an_answer_with_a_job_that_was_there_before_says_so(server: &Server) {
+        let tenant = server.tenant();
+        let (config, document) = (tenant.config(&Package::new()), tenant.names());
+        let body = json!({"config_version_id": config.version, "document_id": document});
+        let submit = |key: &str| tenant.editor.post(tenant.path("/jobs")).header("Idempotency-Key", key).json(&body).send().expect(202);
+        let new = submit("a");
+        assert_eq!(new.header("idempotency-replayed"), None);
+        for again in [submit("a"), submit("b"), tenant.submit(&body).expect(202)] {
+            assert_eq!(again.header("idempotency-replayed"), Some("true"));
+            assert_eq!(again.json()["job_id"], new.json()["job_id"]);
+        }
+        tenant.end(new.json()["job_id"].as_str().unwrap());
+        assert_eq!(submit("a").header("idempotency-replayed"), Some("true"));
+    }
+
+    fn two_who_retry_a_job_at_the_same_moment_get_the_same_next_attempt(server: &Server) {
+        let tenant = server.tenant();
+        let job = tenant.finished();
+        tenant.pause(true);
+        let retry = || tenant.editor.post(tenant.path(&format!("/jobs/{job}/retry"))).send().expect(202);
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..6).map(|_| scope.spawn(retry)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(answers.iter().filter(|answer| answer.header("idempotency-replayed").is_none()).count(), 1);
+        for answer in &answers {
+            let record = answer.json();
+            assert_eq!((&record["job_id"], &record["attempt"], &record["retry_of_job_id"]), (&answers[0].json()["job_id"], &json!(2), &json!(job)));
+        }
+        assert_eq!(tenant.jobs().len(), 2);
+        tenant.pause(false);
+        tenant.end(answers[0].json()["job_id"].as_str().unwrap());
+        let third = retry();
+        assert_eq!((third.header("idempotency-replayed"), &third.json()["attempt"]), (None, &json!(3)));
+        tenant.end(third.json()["job_id"].as_str().unwrap());
+    }
+
+    fn the_list_of_files_has_size_and_hash_of_all_once_the_log_is_stored(server: &Server) {
+        let tenant = server.tenant();
+        let job = tenant.finished();
+        let log = || {
+            let outputs = tenant.viewer.get(tenant.path(&format!("/jobs/{job}/outputs"))).send().expect(200).json();
+            let items = outputs["items"].as_array().unwrap().clone();
+            items.into_iter().find(|item| item["name"] == "events.ndjson").unwrap()
+        };
+        let began = Instant::now();
+        while log()["sha256"].is_null() {
+            assert!(began.elapsed() < Duration::from_secs(15), "{:#}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let (log, text) = (log(), tenant.viewer.get(tenant.path(&format!("/jobs/{job}/events"))).send().expect(200).text());
+        assert_eq!((&log["bytes"], &log["sha256"]), (&json!(text.len()), &json!(format!("{:x}", Sha256::digest(&text)))));
     }
 
     fn a_waiting_job_is_cancelled_at_once(server: &Server) {

@@ -108,43 +108,165 @@ fn a_callers_request_id_is_taken_over_when_it_is_plain() {
 }
 
 #[test]
-fn heads_that_are_too_large_or_badly_written_end_the_connection_and_nothing_else() {
+fn a_head_over_the_bounds_is_a_problem_and_has_the_callers_request_id() {
+    let server = shared();
+    let get = |rest: &str| format!("GET /api/v1/whoami HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n{rest}\r\n");
+    let over = |more: usize| get(&format!("X: {}\r\n", "y".repeat(32 * 1024 - get("X: \r\n").len() + more)));
+    let last = get("Connection: close\r\n");
+    let uri = format!("GET /{} HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n", "y".repeat(40_000));
+    for wrong in [over(1), over(90_000), get(&"X: y\r\n".repeat(150)), uri] {
+        // The connection goes on.
+        let answers = server.admin.anonymous().answers(wrong + &over(0) + &last);
+        let [refused, whole, next] = answers.as_slice() else { panic!("{answers:?}") };
+        let problem = refused.problem(431, "header_too_large");
+        assert_eq!(problem["request_id"], "mine");
+        assert_eq!((&problem["max_bytes"], &problem["max_headers"]), (&json!(32 * 1024), &json!(100)));
+        whole.problem(401, "unauthorized");
+        next.problem(401, "unauthorized");
+    }
+}
+
+/// Heads that no parser takes, each with the code of what is wrong.
+fn unreadable() -> Vec<(Vec<u8>, u16, &'static str)> {
+    let get = |rest: &str| format!("GET /livez HTTP/1.1\r\nHost: x\r\n{rest}\r\n").into_bytes();
+    let line = |line: &str| format!("{line}\r\nHost: x\r\n\r\n").into_bytes();
+    let bad = |bytes: Vec<u8>| (bytes, 400, "bad_request");
+    let large = |bytes: Vec<u8>| (bytes, 431, "header_too_large");
+    vec![
+        bad(line("G@T /livez HTTP/1.1")),
+        bad(line("GET")),
+        bad(line(" GET /livez HTTP/1.1")),
+        bad(line("GET /li vez HTTP/1.1")),
+        bad(line("GET /\0 HTTP/1.1")),
+        bad(line("GET http://[ HTTP/1.1")),
+        bad(line("GET /livez HTTP/9.9")),
+        bad(line("GET /livez HTTP/2.0")),
+        bad(line("GET /livez http/1.1")),
+        bad(line("GET /livez")),
+        bad(line("HEAD /livez HTTP/3")),
+        bad(b"\0\0\0\0\r\n\r\n".to_vec()),
+        // A client that begins with TLS.
+        bad(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec()),
+        bad(get("X y\r\n")),
+        bad(get("X : y\r\n")),
+        bad(get("X: a\0b\r\n")),
+        bad(get("X: a\rb\r\n")),
+        bad(get(" X: y\r\n")),
+        bad(get("X: y\r\n folded\r\n")),
+        bad(get(": y\r\n")),
+        bad(get("Content-Length: x\r\n")),
+        bad(get("Content-Length: -1\r\n")),
+        bad(get("Content-Length: 1\r\nContent-Length: 2\r\n")),
+        bad(get("Content-Length: 99999999999999999999999\r\n")),
+        bad(get("Transfer-Encoding: gzip\r\n")),
+        bad(get("Transfer-Encoding: chunked, gzip\r\n")),
+        bad(b"GET /livez HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+        large(get(&"X: y\r\n".repeat(500))),
+        large(get(&format!("X: {}\r\n", "y".repeat(140_000)))),
+        large(format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}", "y".repeat(400_000)).into_bytes()),
+        large(line(&format!("GET /{} HTTP/1.1", "y".repeat(70_000)))),
+        large(line(&format!("GET /{} HTTP/1.1", "y".repeat(200_000)))),
+        large(vec![b'A'; 300_000]),
+    ]
+}
+
+#[test]
+fn what_is_no_request_is_a_problem_too_and_ends_the_connection_and_nothing_else() {
+    let server = shared();
+    let api = server.admin.anonymous();
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+    let refused = |answer: &crate::support::http::Answer, status, code, bytes: &[u8]| {
+        assert_eq!(answer.status, status, "{:?}: {answer}", shown(bytes));
+        answer.problem(status, code);
+        assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        assert!(answer.header("date").is_some_and(|date| date.ends_with(" GMT")), "{answer:?}");
+        answer.header("x-request-id").expect("an id").to_owned()
+    };
+    let mut ids = std::collections::BTreeSet::new();
+    let unreadable = unreadable();
+    for (bytes, status, code) in &unreadable {
+        let answers = api.answers(bytes);
+        let [answer] = answers.as_slice() else { panic!("{:?}: {answers:?}", shown(bytes)) };
+        ids.insert(refused(answer, *status, code, bytes));
+        // What a request before it is answered comes first and whole, whether or not the client waits for it.
+        for good in ["GET /livez HTTP/1.1", "HEAD /livez HTTP/1.1", "GET /livez HTTP/1.0"] {
+            let good = format!("{good}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n");
+            let mut stream = api.connect();
+            stream.write_all(good.as_bytes()).unwrap();
+            let mut head = vec![0; 12];
+            stream.read_exact(&mut head).unwrap();
+            stream.write_all(bytes).ok();
+            let mut text = head;
+            stream.read_to_end(&mut text).ok();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert!(text.contains(" 200 OK\r\n") && text.contains(code), "{:?} after {good:?}: {text}", shown(bytes));
+            let pipelined = api.raw([good.as_bytes(), bytes].concat());
+            assert!(
+                pipelined.contains(" 200 OK\r\n") && pipelined.contains(code),
+                "{:?} right after {good:?}: {pipelined}",
+                shown(bytes)
+            );
+            assert_eq!(
+                pipelined.matches("HTTP/1.").count(),
+                2 + pipelined.matches("HTTP/1.1\"").count(),
+                "{pipelined}"
+            );
+        }
+        let good = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+        let answers = api.answers([good.repeat(3).as_bytes(), bytes].concat());
+        assert_eq!(answers.len(), 4, "{:?}: {answers:?}", shown(bytes));
+        assert!(answers[..3].iter().all(|answer| answer.status == 200), "{answers:?}");
+        ids.insert(refused(&answers[3], *status, code, bytes));
+    }
+    assert_eq!(ids.len(), 2 * unreadable.len(), "every answer has an id of its own");
+    let answers = api.answers("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    refused(&answers[0], 400, "bad_request", b"PRI");
+    // What ends before it is a head is not answered.
+    for part in ["GET /livez", "GET /livez HTTP/1.1", "GET /livez HTTP/1.1\r\nHost: x\r\n", ""] {
+        let mut stream = api.connect();
+        stream.write_all(part.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "", "{part:?}");
+    }
+    let metrics = server.admin.get("/metrics").send().expect(200).text();
+    let line = "ade_http_requests_total{method=\"GET\",route=\"unmatched\",status_class=\"4xx\"} ";
+    let count = metrics.lines().find_map(|known| known.strip_prefix(line)).expect("they are counted");
+    assert!(count.parse::<usize>().unwrap() >= 2 * unreadable.len(), "{count}");
+    server.admin.get("/api/v1/whoami").send().expect(200);
+}
+
+#[test]
+fn a_request_in_what_looks_like_the_body_of_another_is_one_of_its_own() {
     let server = shared();
     let key = server.admin.key.clone().unwrap();
-    let get = |rest: &str| {
-        server.admin.raw(format!("GET /api/v1/whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n"))
-    };
-    assert!(get(&format!("X: {}\r\n", "y".repeat(40_000))).starts_with("HTTP/1.1 431"));
-    assert!(get(&"X: y\r\n".repeat(150)).starts_with("HTTP/1.1 431"));
-    for wrong in [
-        "X y\r\n",
-        "X : y\r\n",
-        "X: a\0b\r\n",
-        " X: y\r\n",
-        "Transfer-Encoding: gzip\r\n",
-        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-    ] {
-        let answer = get(wrong);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{wrong:?} {answer}");
-    }
-    for wrong in [
-        "\0\0\0\0\r\n\r\n",
-        "GET\r\n\r\n",
-        "GET / HTTP/9.9\r\n\r\n",
-        "\x16\x03\x01\x02\0\x01\0\x01",
-        "GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
-        let answer = server.admin.raw([wrong.as_bytes(), b"\r\n\r\n"].concat());
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{wrong:?} {answer}");
-    }
-    // A second request in what looks like the body of the first is a request of its own, with its own key.
     let smuggled = format!(
         "POST /api/v1/workspaces HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{{}}GET /api/v1/whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     );
     let answer = server.admin.raw(smuggled);
     assert!(answer.contains("HTTP/1.1 400") && answer.contains("HTTP/1.1 401"), "{answer}");
-    server.admin.get("/api/v1/whoami").send().expect(200);
+    // Both a length and chunks: the chunks count, and the connection ends after it (RFC 9112, 6.3).
+    let both = "POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let answers = server.admin.answers([both, both].concat());
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    answers[0].problem(404, "not_found");
+}
+
+#[test]
+fn a_file_that_ends_like_an_answer_of_the_servers_own_comes_whole() {
+    let server = shared();
+    let tenant = server.tenant();
+    let own = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+    let content = format!("Name\r\n{own}");
+    let made = tenant.editor.post(tenant.path("/documents?filename=a.csv")).body("text/csv", &content).send();
+    let id = made.expect(201).json()["document_id"].as_str().unwrap().to_owned();
+    let key = tenant.editor.key.clone().unwrap();
+    let path = tenant.path(&format!("/documents/{id}/download"));
+    for end in ["Connection: close\r\n\r\n", "\r\nGET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", "\r\n?\r\n\r\n"] {
+        let text = server.admin.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{end}"));
+        assert!(text.contains(&content), "{end:?}: {text}");
+    }
 }
 
 #[test]

@@ -196,6 +196,61 @@ on_both! {
         assert_eq!(world.try_submit(twin).await.expect("taken").job.id, retry.id, "the newest is the twin");
     }
 
+    async fn of_a_job_that_is_retried_by_many_at_once_there_is_one_next_attempt(world) {
+        let tenant = world.tenant("acme").await;
+        let other = world.another().await;
+        let first = world.running(&tenant).await;
+        assert!(world.finish(&first, JobState::Failed).await);
+        let again = |job: &ade::store::JobRow| Submission {
+            input_hash: first.input_hash.clone(),
+            retry_of: Some((job.id.clone(), job.attempt)),
+            ..tenant.submission()
+        };
+        let retries = (0..16).map(|turn| {
+            let (store, world) = (if turn % 2 == 0 { world.store.clone() } else { other.clone() }, std::sync::Arc::clone(&world));
+            // Some of them in one batch, too.
+            let batch = vec![again(&first); 1 + turn % 3];
+            tokio::spawn(async move { store.submit(&batch, &world.defaults).await.expect("an answer").0 })
+        });
+        let mut answers = Vec::new();
+        for retry in retries.collect::<Vec<_>>() {
+            answers.extend(retry.await.expect("no panic").into_iter().map(|answer| answer.expect("taken")));
+        }
+        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1, "one is new");
+        let second = answers[0].job.clone();
+        assert!(answers.iter().all(|answer| answer.job.id == second.id && answer.job.attempt == 2));
+        assert_eq!(world.counters(&tenant).await, (1, 0));
+
+        // While it runs it is the answer as well; from its end on, there are new ones, each with a number of its own.
+        assert_eq!(world.claim_one().await.id, second.id);
+        let known = world.try_submit(again(&first)).await.expect("taken");
+        assert!(known.replayed && known.job.id == second.id);
+        let second = world.job(&second).await;
+        assert!(world.finish(&second, JobState::Failed).await);
+        let third = world.submit(again(&first)).await;
+        assert_eq!((third.attempt, &third.retry_of), (3, &Some(first.id.clone())));
+        let known = world.try_submit(again(&second)).await.expect("taken");
+        assert!(known.replayed && known.job.id == third.id, "an attempt at the same job");
+        // One that is being cancelled will bring nothing.
+        let third = world.claim_one().await;
+        world.store.cancel(&tenant.workspace, &third.id).await.expect("an answer");
+        let fourth = world.submit(again(&second)).await;
+        assert_eq!(fourth.attempt, 4);
+
+        // Another job of the same work has attempts of its own.
+        let fifth = world.claim_one().await;
+        assert_eq!(fifth.id, fourth.id);
+        for job in [&third, &fifth] {
+            assert!(world.finish(job, if job.id == third.id { JobState::Cancelled } else { JobState::Failed }).await);
+        }
+        world.submit(Submission { input_hash: first.input_hash.clone(), ..tenant.submission() }).await;
+        let separate = world.claim_one().await;
+        assert_eq!(separate.attempt, 1);
+        assert!(world.finish(&separate, JobState::Failed).await);
+        assert_eq!(world.submit(again(&separate)).await.attempt, 2);
+        assert_eq!(world.submit(again(&first)).await.attempt, 5);
+    }
+
     async fn an_idempotency_key_gives_the_same_answer_and_refuses_another_request(world) {
         let tenant = world.tenant("acme").await;
         let job = world.submit(with_key(tenant.submission(), "k", "one")).await;

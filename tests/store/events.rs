@@ -1,6 +1,6 @@
 //! The log of a job.
 
-use crate::harness::{end, event};
+use crate::harness::{end, event, log};
 use ade::queue::{JobState, Phase};
 use ade::store::Requeue;
 use serde_json::Value;
@@ -66,15 +66,16 @@ on_both! {
     async fn events_go_once_the_log_is_a_file_and_not_before_the_end(world) {
         let tenant = world.tenant("acme").await;
         let job = world.running(&tenant).await;
-        world.store.events_are_stored(&job.id).await.expect("an answer");
+        world.store.events_are_stored(&job.id, &log()).await.expect("an answer");
         assert!(!world.store.events_after(&job.id, 0, 10).await.expect("events").is_empty(), "the job still runs");
         assert!(world.finish(&job, JobState::Succeeded).await);
         let loose = world.store.jobs_with_loose_events(10).await.expect("jobs");
         assert_eq!(loose, [(tenant.workspace.clone(), job.id.clone(), 1)]);
-        world.store.events_are_stored(&job.id).await.expect("an answer");
+        world.store.events_are_stored(&job.id, &log()).await.expect("an answer");
         assert!(world.store.events_after(&job.id, 0, 10).await.expect("events").is_empty());
         assert!(world.store.jobs_with_loose_events(10).await.expect("jobs").is_empty());
-        assert!(world.job(&job).await.events_stored);
+        let job = world.job(&job).await;
+        assert!(job.events_stored && job.events_file == Some(log()));
     }
 
     /// The writers of a node touch many jobs at once, and so does the heartbeat.

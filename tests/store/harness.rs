@@ -4,14 +4,17 @@ use ade::ids::{ConfigId, DocumentId, JobId, NodeId, VersionId, WorkspaceId};
 use ade::queue::JobState;
 use ade::store::{
     Admitted, Claimed, Config, Defaults, Document, DocumentRef, End, JobRow, NewVersion, Refused, Store, StoredEvent,
-    Submission, Workspace, WorkspaceChange, now_ms,
+    StoredFile, Submission, Workspace, WorkspaceChange, now_ms,
 };
 use serde_json::json;
 use sqlx::migrate::Migrator;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, SqliteConnection, SqlitePool};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqliteConnection, SqlitePool, Transaction,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Makes two tests of each promise.
@@ -347,6 +350,27 @@ impl World {
         }
     }
 
+    /// A transaction of the test's own that holds what this statement has locked. On PostgreSQL.
+    pub async fn hold(&self, sql: &str) -> Transaction<'static, Postgres> {
+        let Side::Postgres(pool) = &self.side else { panic!("SQLite has no locks of rows") };
+        let mut held = pool.begin().await.expect("a transaction");
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut *held).await.expect("the test's own statement");
+        held
+    }
+
+    /// Waits until that many sessions of the database wait for a lock. On PostgreSQL.
+    pub async fn until_blocked(&self, sessions: i64) {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        for _ in 0..1000 {
+            if self.count(sql).await >= sessions {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("fewer than {sessions} wait for a lock");
+    }
+
     /// Rows of texts; the columns must be made such.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         let query = AssertSqlSafe(sql.to_owned());
@@ -467,6 +491,11 @@ impl Old {
 pub fn end(state: JobState, seq: u64) -> End {
     let error = (state != JobState::Succeeded).then(|| json!({"kind": "script_error", "message": "it was told to"}));
     End { state, error, result: json!({"files": []}), events: vec![event(seq)] }
+}
+
+/// What is said of a log that was stored.
+pub fn log() -> StoredFile {
+    StoredFile { bytes: 7, sha256: "ab".repeat(32) }
 }
 
 pub fn event(seq: u64) -> StoredEvent {

@@ -13,5 +13,6 @@ mod executions;
 mod model;
 mod network;
 mod outage;
+mod races;
 mod records;
 mod setup;

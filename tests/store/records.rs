@@ -1,5 +1,6 @@
 //! Workspaces, configs, documents, keys, and what retention may delete.
 
+use crate::harness::log;
 use ade::ids::KeyId;
 use ade::queue::JobState;
 use ade::store::{NewKey, NewVersion, Role, StoreError, WorkspaceChange, now_ms};
@@ -131,7 +132,7 @@ on_both! {
         };
         assert!(past(Some(i64::MAX), Some(0)).await.is_empty(), "their logs are not stored yet");
         for id in &finished {
-            world.store.events_are_stored(id).await.expect("stored");
+            world.store.events_are_stored(id, &log()).await.expect("stored");
         }
         assert_eq!(past(Some(1_002), None).await, finished[..2]);
         assert_eq!(past(None, Some(2)).await, finished[..3]);

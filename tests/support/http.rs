@@ -71,6 +71,30 @@ impl Api {
         stream.read_to_end(&mut answer).ok();
         String::from_utf8_lossy(&answer).into_owned()
     }
+
+    /// Sends these bytes and gives the answers that come back until the server closes.
+    #[track_caller]
+    pub fn answers(&self, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
+        let text = self.raw(bytes);
+        let (mut rest, mut answers) = (text.as_str(), Vec::new());
+        while !rest.is_empty() {
+            let (head, after) = rest.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+            let mut lines = head.split("\r\n");
+            let line = lines.next().unwrap_or_default();
+            assert!(line.starts_with("HTTP/1."), "{text:?}");
+            let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+            let headers = lines.map(|line| line.split_once(": ").unwrap_or_else(|| panic!("{line:?} in {text:?}")));
+            let headers: Vec<_> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+            let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.as_str());
+            let length: usize = length.unwrap_or_else(|| panic!("no length: {text:?}")).parse().expect("a length");
+            let body = after.as_bytes().get(..length).unwrap_or_else(|| panic!("it broke off: {text:?}")).to_owned();
+            rest = &after[length..];
+            let answer = Answer { what: "raw bytes".into(), status, headers, body };
+            answer.keeps_its_promises();
+            answers.push(answer);
+        }
+        answers
+    }
 }
 
 /// A request that is being put together.

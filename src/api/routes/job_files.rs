@@ -32,9 +32,9 @@ pub fn router() -> OpenApiRouter<App> {
 pub struct OutputFile {
     /// Its name.
     pub name: String,
-    /// Its size.
+    /// Its size; of `events.ndjson` once the log is stored, a moment after the end.
     pub bytes: Option<u64>,
-    /// Its hash, lower-case hex.
+    /// Its hash, lower-case hex; as the size.
     pub sha256: Option<String>,
     /// Path of its content.
     pub uri: String,
@@ -158,7 +158,9 @@ async fn outputs(
         .collect();
     if row.state.is_final() {
         let (name, uri) = (JobFile::Events.name().to_owned(), format!("{base}/events"));
-        items.push(OutputFile { name, bytes: None, sha256: None, uri });
+        let file = row.events_file.filter(|_| row.events_stored);
+        let (bytes, sha256) = file.map(|file| (file.bytes, file.sha256)).unzip();
+        items.push(OutputFile { name, bytes, sha256, uri });
     }
     Ok(Json(Outputs { items }))
 }

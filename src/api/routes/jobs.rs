@@ -107,7 +107,7 @@ struct ListQuery {
         ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters"),
     ),
     responses(
-        (status = 202, description = "Accepted, or was there before", body = JobRecord, headers(("Location" = String), ("ETag" = String))),
+        (status = 202, description = "Accepted, or was there before", body = JobRecord, headers(("Location" = String), ("ETag" = String), ("Idempotency-Replayed" = String, description = "`true` when the job was there before; absent for a new one"))),
         (status = 409, description = "The first request with this key is not answered yet", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -163,7 +163,8 @@ async fn submit(
 
 /// Tries a finished job again, as a new job.
 ///
-/// The same documents, version and `input_hash`; `attempt` is one more.
+/// The same documents, version and `input_hash`; `attempt` is one more than that of the last attempt. When one waits or runs
+/// already, that one is given back instead of a second.
 #[utoipa::path(
     post, path = "/jobs/{job_id}/retry", tag = "jobs",
     params(
@@ -172,7 +173,7 @@ async fn submit(
         ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters"),
     ),
     responses(
-        (status = 202, description = "The new job", body = JobRecord, headers(("Location" = String), ("ETag" = String))),
+        (status = 202, description = "The new job, or the attempt that waits or runs already", body = JobRecord, headers(("Location" = String), ("ETag" = String), ("Idempotency-Replayed" = String, description = "`true` when the job was there before; absent for a new one"))),
         (status = 409, description = "The job has not finished", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -224,19 +225,23 @@ async fn enqueue(
         Ok(Admitted { job, replayed }) => {
             app.metrics.job_submitted(if replayed { "replayed" } else { "accepted" });
             tracing::info!(job = %job.id, trace_id = job.trace_id, priority, replayed, "job accepted");
-            accepted(app, workspace, job).await
+            accepted(app, workspace, job, replayed).await
         }
         Err(refused) => Err(refusal(app, workspace, refused)),
     }
 }
 
-async fn accepted(app: &App, workspace: &Workspace, job: JobRow) -> Result<Response, Problem> {
+async fn accepted(app: &App, workspace: &Workspace, job: JobRow, replayed: bool) -> Result<Response, Problem> {
     // Of the job, not of the request: a replayed answer is about what was asked for then.
     let version = app.version(&workspace.id, &job.version_id).await?;
     let etag = etag(&job);
     let record = JobRecord::of(job, &version, None);
     let location = format!("/api/v1/workspaces/{}/jobs/{}", record.workspace_id, record.job_id);
-    let headers = [(LOCATION, HeaderValue::from_str(&location).ok()), (ETAG, Some(etag.header()))];
+    let headers = [
+        (LOCATION, HeaderValue::from_str(&location).ok()),
+        (ETAG, Some(etag.header())),
+        (headers::IDEMPOTENCY_REPLAYED, replayed.then(|| HeaderValue::from_static("true"))),
+    ];
     let headers: HeaderMap = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     Ok((StatusCode::ACCEPTED, headers, Json(record)).into_response())
 }
@@ -249,7 +254,7 @@ async fn replay(app: &App, workspace: &Workspace, key: Option<&Idempotency<'_>>)
         Some((fingerprint, _)) if fingerprint != key.fingerprint => Err(refusal(app, workspace, Refused::OtherRequest)),
         Some((_, job)) => {
             app.metrics.job_submitted("replayed");
-            accepted(app, workspace, job).await.map(Some)
+            accepted(app, workspace, job, true).await.map(Some)
         }
     }
 }
