@@ -10,7 +10,7 @@ mod serve;
 pub use client::{ClientSettings, Target};
 pub use mask::mask;
 pub use resolved::{Resolved, resolved};
-pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir};
+pub use serve::{Disagreement, LogFormat, ServeSettings, Switch, default_data_dir, local_data_dir};
 
 use crate::deps::{Deps, Index, PUBLIC_INDEX, Sets, Tool, Wheelhouse};
 use crate::egress::Upstream;

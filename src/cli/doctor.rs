@@ -5,7 +5,7 @@ use super::{Exit, Output, cancel_on_signals, node};
 use crate::egress::Egress;
 use crate::image::{self, ImageSpec};
 use crate::job::{self, Node};
-use crate::settings::{Settings, default_data_dir};
+use crate::settings::{Settings, local_data_dir};
 use crate::text::plain;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use serde::Serialize;
@@ -141,7 +141,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 caps: settings.caps(),
                 instance: "cli".to_owned(),
                 node: None,
-                deps: settings.deps(&default_data_dir()),
+                deps: settings.deps(&local_data_dir()),
             };
             // From here on an interrupt would leave the test container behind; it takes a moment only.
             let _signals = cancel_on_signals();

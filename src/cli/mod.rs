@@ -1,5 +1,6 @@
 //! The command line: one file per command, one exit code per kind of failure.
 
+mod deps;
 mod doctor;
 mod image;
 mod node;
@@ -12,6 +13,7 @@ mod staging;
 mod style;
 mod summary;
 mod validate;
+mod wheelhouse;
 
 use crate::sandbox::{Failure, FailureKind, Fault};
 use crate::settings::Settings;
@@ -60,6 +62,10 @@ enum Command {
     Validate(validate::Args),
     /// Build or show the base image of job containers
     Image(image::Args),
+    /// Dependency sets of this machine: list, show, prune
+    Deps(Box<deps::Args>),
+    /// Wheels for sites without network: fetch them, and check what a package needs
+    Wheelhouse(Box<wheelhouse::Args>),
     /// Check this machine: Docker, its features, disk, image, limits
     Doctor,
     /// Run the service: REST API, queue and scheduler
@@ -117,6 +123,8 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::main(args, &settings, output).await,
             Command::Validate(args) => validate::main(args, &settings, output).await,
             Command::Image(args) => image::main(args, &settings, output).await,
+            Command::Deps(args) => deps::main(*args, &settings, output).await,
+            Command::Wheelhouse(args) => wheelhouse::main(*args, &settings, output).await,
             Command::Serve(args) => {
                 let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
                 serve::main(*args, matches, &settings, output).await

@@ -6,7 +6,7 @@ use crate::egress::Egress;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
 use crate::sandbox::{Failure, FailureKind, reap};
-use crate::settings::{Settings, default_data_dir};
+use crate::settings::{Settings, local_data_dir};
 use bollard::Docker;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
     let docker = connect(settings).await?;
     // What earlier commands left that were killed; other instances' containers are not looked at.
     reap(&docker, INSTANCE, |_| false).await;
-    let deps = settings.deps(&default_data_dir());
+    let deps = settings.deps(&local_data_dir());
     deps.sweep(&docker).await;
     let image = find_or_build(&docker, settings, screen).await?;
     Ok(Node {

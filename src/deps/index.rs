@@ -123,6 +123,14 @@ impl Index {
         Secrets::of(std::iter::once(&self.url).chain(&self.extra_urls).map(String::as_str))
     }
 
+    /// The index whose credentials a file needs: one on its host.
+    #[must_use]
+    pub fn credentials_for(&self, file: &reqwest::Url) -> Option<reqwest::Url> {
+        let mut urls =
+            std::iter::once(&self.url).chain(&self.extra_urls).filter_map(|url| reqwest::Url::parse(url).ok());
+        urls.find(|url| !url.username().is_empty() && url.origin() == file.origin())
+    }
+
     /// Whether any index needs credentials.
     #[must_use]
     pub fn has_credentials(&self) -> bool {

@@ -5,6 +5,7 @@
 //! ended well; whatever has none is removed. `docs/developers/dependencies.md` has the course of an install.
 
 mod block;
+mod download;
 mod flight;
 mod index;
 mod install;
@@ -12,9 +13,10 @@ mod secrets;
 mod sets;
 
 pub use block::{Block, packages_txt};
+pub use download::download;
 pub use flight::{Failed, InUse, Step};
 pub use index::{Index, PUBLIC_INDEX, Tool, Wheelhouse};
-pub use sets::{Locked, Record, Sets};
+pub use sets::{Listed, Locked, Record, Sets};
 
 use crate::egress::Egress;
 use crate::network::Decision;

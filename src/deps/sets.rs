@@ -98,7 +98,7 @@ pub struct Listed {
 }
 
 /// The folder of records.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sets {
     root: PathBuf,
     /// All sets together, bytes.

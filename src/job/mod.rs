@@ -11,6 +11,7 @@ mod recorder;
 mod refusal;
 mod request;
 
+pub use dependencies::place;
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit};

@@ -1,7 +1,7 @@
 //! The strict reader of `requirements.txt`: names, versions, extras, markers and hashes, and nothing that says where packages
 //! come from. That is the admin's to say. `docs/users/dependencies.md` has the table of what is allowed.
 
-use super::diagnostic::{Code, Diagnostics};
+use super::diagnostic::{Code, Diagnostic, Diagnostics};
 use super::package::Package;
 use super::text::shown;
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
@@ -19,7 +19,7 @@ const MAX_REQUIREMENTS: usize = 500;
 const MAX_HASHES: usize = 200;
 
 /// What a package asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// In the order of the file.
     pub list: Vec<Asked>,
@@ -44,6 +44,20 @@ impl Requirements {
     pub fn of(package: &Package) -> Option<Self> {
         read(package.file(REQUIREMENTS)?, &mut Diagnostics::default())
             .filter(|requirements| !requirements.list.is_empty())
+    }
+
+    /// Reads a file that is in no package.
+    ///
+    /// # Errors
+    /// What is wrong with it; at least one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Diagnostics::default();
+        let read = read(bytes, &mut diagnostics);
+        let (said, _) = diagnostics.finish();
+        match read {
+            Some(read) if said.is_empty() => Ok(read),
+            _ => Err(said),
+        }
     }
 
     /// The file as an installer gets it: normalized, without comments, options and hashes.

@@ -276,6 +276,12 @@ pub fn default_data_dir() -> PathBuf {
     data_dir(rustix::process::geteuid().is_root(), std::env::var_os("XDG_DATA_HOME"), std::env::home_dir())
 }
 
+/// Where commands that speak to no service keep what they must keep: as [`default_data_dir`], unless `ADE_DATA_DIR` says otherwise.
+#[must_use]
+pub fn local_data_dir() -> PathBuf {
+    std::env::var_os("ADE_DATA_DIR").filter(|dir| !dir.is_empty()).map_or_else(default_data_dir, PathBuf::from)
+}
+
 fn data_dir(root: bool, xdg: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
     if root {
         return "/var/lib/ade".into();

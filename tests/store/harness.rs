@@ -8,9 +8,7 @@ use ade::store::{
 };
 use serde_json::json;
 use sqlx::migrate::Migrator;
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqliteConnection, SqlitePool, Transaction,
-};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqliteConnection, SqlitePool, Transaction};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
