@@ -101,6 +101,8 @@ ids! {
     NodeId = "node_", "node";
     /// One installation: everything that shares a database.
     InstanceId = "inst_", "instance";
+    /// An entry of the audit.
+    AuditId = "aud_", "audit entry";
 }
 
 /// A ULID after all that this process made before, also within one millisecond: what came first is listed and run first.

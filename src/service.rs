@@ -198,6 +198,7 @@ pub async fn run(
             caps: settings.caps(),
             queue_off: serve.queue == Switch::Off,
             safe_mode: serve.safe_mode,
+            network: settings.runtime_network_access,
         },
     });
     let bounds = listen::Bounds {

@@ -65,6 +65,32 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     }
 }
 
+/// The truth table of the network policy, as the documentation has it.
+#[test]
+fn the_table_of_the_network_policy_is_what_the_program_decides() {
+    use ade::network::{Access, Layers, Ruling, Switch, decide};
+    let cell = |ruling: Ruling| format!("{} ({})", if ruling.allowed { "yes" } else { "no" }, ruling.by);
+    let mut rows = Vec::new();
+    for instance in Switch::ALL.iter().copied() {
+        for workspace in Access::ALL.iter().copied() {
+            for package in Access::ALL.iter().copied() {
+                let made = |manifest| {
+                    let decision =
+                        decide(&Layers { instance, workspace, package, allowed_hosts: Vec::new(), manifest });
+                    format!("{} | {}", cell(decision.install), cell(decision.run))
+                };
+                let set = format!("`{instance}` | `{workspace}` | `{package}`");
+                rows.push(format!("| {set} | {} | {} |", made(false), made(true)));
+            }
+        }
+    }
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/network.md")).unwrap();
+    let (_, table) = page.split_once("| switch | workspace | package | install, not asked |").unwrap();
+    let shown: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 3 * 4 * 4);
+    assert_eq!(shown, rows, "the table should be:\n{}", rows.join("\n"));
+}
+
 #[test]
 fn every_problem_is_in_the_catalogue_with_its_status() {
     let codes: BTreeSet<String> = ade::api::Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();

@@ -1,13 +1,15 @@
 //! What all routes share: the parts of the service, who calls, and what they may.
 
 use super::problem::{Code, Problem};
+use super::request_id::RequestId;
 use crate::blob::Blobs;
 use crate::health::{Health, Part};
 use crate::ids::{DocumentId, KeyId, VersionId, WorkspaceId};
+use crate::network::Switch;
 use crate::queue::{Admissions, Signals};
 use crate::sandbox::Caps;
 use crate::scheduler::Scheduler;
-use crate::store::{Defaults, DocumentRef, Key, Role, Store, StoreError, Workspace, now_ms};
+use crate::store::{Actor, Defaults, DocumentRef, Key, Role, Store, StoreError, Workspace, now_ms};
 use crate::telemetry::Metrics;
 use crate::{auth, store};
 use axum::extract::FromRequestParts;
@@ -48,6 +50,8 @@ pub struct Options {
     pub queue_off: bool,
     /// Whether the settings turn safe mode on.
     pub safe_mode: bool,
+    /// The setting of the network policy.
+    pub network: Switch,
 }
 
 /// A version as a job record shows it; never changes.
@@ -278,7 +282,8 @@ impl App {
             let (store, id) = (self.store.clone(), stored.id.clone());
             tokio::spawn(async move { store.key_used(&id, now).await });
         }
-        Ok(Caller { key: stored })
+        let request_id = parts.extensions.get::<RequestId>().cloned();
+        Ok(Caller { key: stored, request_id: request_id.unwrap_or_else(|| RequestId::of(&parts.headers)) })
     }
 
     async fn key(&self, prefix: &str) -> Result<Option<Arc<Key>>, Problem> {
@@ -300,9 +305,21 @@ impl App {
 pub struct Caller {
     /// The key it came with.
     pub key: Arc<Key>,
+    /// Its id.
+    pub request_id: RequestId,
 }
 
 impl Caller {
+    /// The caller as the audit names it.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        Actor {
+            key_id: self.key.id.clone(),
+            name: self.key.name.clone(),
+            request_id: self.request_id.as_str().to_owned(),
+        }
+    }
+
     /// # Errors
     /// `forbidden`, naming both roles.
     pub fn must_be(&self, role: Role) -> Result<(), Problem> {

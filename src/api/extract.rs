@@ -181,7 +181,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => reader.end().map(|()| value).map_err(|error| malformed(&error)),
-        Err(error) if !error.inner().is_data() => Err(malformed(error.inner())),
+        // serde_json calls a null or a number in the place of an enum a fault of syntax too.
+        Err(error) if !error.inner().is_data() && serde_json::from_slice::<serde_json::Value>(bytes).is_err() => {
+            Err(malformed(error.inner()))
+        }
         Err(error) => {
             let pointer = pointer(error.path());
             let text = error.inner().to_string();

@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::problem::{Code, ProblemBody};
-use super::routes::{configs, documents, events, health, job_files, jobs, keys, system, workspaces};
+use super::routes::{audit, configs, documents, events, health, job_files, jobs, keys, network, system, workspaces};
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
@@ -47,6 +47,8 @@ const BODY: [(u16, &str); 3] = [
         (name = "configs", description = "Config packages"),
         (name = "workspaces", description = "Tenants"),
         (name = "keys", description = "API keys"),
+        (name = "network", description = "Who may reach what"),
+        (name = "audit", description = "Who changed what"),
         (name = "system", description = "The instance, for admins"),
         (name = "health", description = "For operators"),
     )
@@ -72,6 +74,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::of_workspace())
         .merge(documents::router())
         .merge(configs::router())
+        .merge(network::router())
+        .merge(audit::router())
         .merge(jobs::router())
         .merge(job_files::router())
         .merge(events::router());
@@ -79,7 +83,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(workspaces::router())
         .merge(keys::admins())
         .nest("/workspaces/{workspace}", workspace)
-        .nest("/system", system::router());
+        .nest("/system", system::router().merge(network::of_instance()).merge(audit::of_instance()));
     OpenApiRouter::with_openapi(Api::openapi()).merge(health::router()).nest("/api/v1", api)
 }
 

@@ -3,6 +3,8 @@
 use super::cursor::Cursor;
 use super::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
 
 const DEFAULT: i64 = 50;
@@ -53,6 +55,20 @@ pub fn bounds(limit: Option<i64>, cursor: Option<&str>) -> Result<(i64, Option<S
     }
     let before = cursor.map(Cursor::decode).transpose()?.map(|cursor| cursor.id);
     Ok((limit, before))
+}
+
+/// The query parameter `created_after`, ms.
+///
+/// # Errors
+/// `invalid_parameter`.
+pub fn created_after(text: Option<&str>) -> Result<Option<i64>, Problem> {
+    let time = text.map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose().map_err(|_| {
+        let text = "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z";
+        Problem::new(Code::InvalidParameter)
+            .detail(format!("query parameter created_after: {text}"))
+            .field("created_after", text)
+    })?;
+    Ok(time.map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()))
 }
 
 /// A page of `limit` rows at most out of rows of which one more was asked for, each with its time and id.

@@ -74,6 +74,10 @@ enum Command {
     Workspaces(Box<remote::workspaces::Args>),
     /// API keys of a service
     Keys(Box<remote::keys::Args>),
+    /// Who may reach what: the network policy of a service
+    Network(Box<remote::network::Args>),
+    /// Who changed what in a service, the newest first: in this workspace, or everywhere for an admin who names none
+    Audit(Box<remote::audit::Args>),
     /// A service as a whole, for its admins
     System(Box<remote::system::Args>),
     /// Show every setting: its value, and where the value comes from
@@ -126,6 +130,8 @@ pub fn main() -> ExitCode {
             Command::Configs(args) => remote::configs::main(*args, &settings, output).await,
             Command::Workspaces(args) => remote::workspaces::main(*args, &settings, output).await,
             Command::Keys(args) => remote::keys::main(*args, &settings, output).await,
+            Command::Network(args) => remote::network::main(*args, &settings, output).await,
+            Command::Audit(args) => remote::audit::main(*args, &settings, output).await,
             Command::System(args) => remote::system::main(*args, &settings, output).await,
             Command::Doctor => doctor::main(&settings, output).await,
             Command::Completions { .. } | Command::Openapi => ExitCode::SUCCESS,

@@ -121,6 +121,9 @@ impl Stored {
     }
 }
 
+/// The most patterns of hosts that a package has.
+pub const MAX_ALLOWED_HOSTS: usize = 200;
+
 /// Where the layers above the manifest were set, and so where they are changed: what a denial names as the way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -250,7 +253,9 @@ impl Decision {
         let package = match self.place {
             Place::CommandLine => format!("allow it with `ade run --network {access}`"),
             Place::Service | Place::Node => {
-                format!("an admin can allow it with `ade network set --package PACKAGE --access {access}`")
+                format!(
+                    "an admin can allow it with `ade network set --workspace WORKSPACE --package PACKAGE --access {access}`"
+                )
             }
         };
         let way_out = match (ruling.by, purpose) {
@@ -260,7 +265,9 @@ impl Decision {
             (Layer::Instance, _) if ruling.reason == SWITCHED_OFF => {
                 "an admin can switch it on with `ade network set --switch manifest`".to_owned()
             }
-            (Layer::Workspace, _) => format!("an admin can allow it with `ade network set --access {access}`"),
+            (Layer::Workspace, _) => {
+                format!("an admin can allow it with `ade network set --workspace WORKSPACE --access {access}`")
+            }
             (Layer::Instance | Layer::Package, _) => package,
             (Layer::Manifest, Purpose::Run) => {
                 "set engine.defaults.runtime_network_access to true in manifest.json".to_owned()
@@ -295,5 +302,202 @@ impl Decision {
             "install_decided_by": self.install.by,
             "install_reason": self.install.reason,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Layers> {
+        let mut all = Vec::new();
+        for instance in Switch::ALL {
+            for workspace in Access::ALL {
+                for package in Access::ALL {
+                    for manifest in [false, true] {
+                        all.push(Layers {
+                            instance: *instance,
+                            workspace: *workspace,
+                            package: *package,
+                            allowed_hosts: vec!["api.example.com".parse().unwrap()],
+                            manifest,
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The policy in other words: as conditions on the whole, not layer by layer. Whether, and by whom, for both purposes.
+    fn oracle(layers: &Layers) -> [(bool, Layer); 2] {
+        let admins = [layers.workspace, layers.package];
+        let says = |wanted: &[Access]| admins.map(|access| wanted.contains(&access));
+        let layer_of = |[workspace, package]: [bool; 2], last: bool| match (workspace, package) {
+            (true, true) => Some(if last { Layer::Package } else { Layer::Workspace }),
+            (true, false) => Some(Layer::Workspace),
+            (false, true) => Some(Layer::Package),
+            (false, false) => None,
+        };
+        let silent = admins == [Access::Inherit; 2];
+        let purpose = |refusing: &[Access], granting: &[Access], needs_asking: bool| {
+            let (refusal, grant) = (layer_of(says(refusing), false), layer_of(says(granting), true));
+            if layers.instance == Switch::Off {
+                return (false, Layer::Instance);
+            }
+            match (refusal, grant) {
+                (Some(layer), _) => (false, layer),
+                (None, Some(layer)) if layers.manifest || !needs_asking => (true, layer),
+                (None, _) if layers.instance == Switch::Deny && silent => (false, Layer::Instance),
+                (None, _) => (layers.manifest, Layer::Manifest),
+            }
+        };
+        [
+            purpose(&[Access::Deny], &[Access::InstallOnly, Access::Allow], false),
+            purpose(&[Access::Deny, Access::InstallOnly], &[Access::Allow], true),
+        ]
+    }
+
+    #[test]
+    fn all_combinations_are_decided_as_the_rules_in_other_words_have_it() {
+        assert_eq!(all().len(), 96);
+        for layers in all() {
+            let decision = decide(&layers);
+            let made = [decision.install, decision.run].map(|ruling| (ruling.allowed, ruling.by));
+            assert_eq!(made, oracle(&layers), "{layers:?}");
+        }
+    }
+
+    #[test]
+    fn a_deny_above_wins_and_off_kills_all() {
+        for layers in all() {
+            let Decision { install, run, .. } = decide(&layers);
+            let denied = [layers.workspace, layers.package].contains(&Access::Deny);
+            if layers.instance == Switch::Off || denied {
+                assert!(!install.allowed && !run.allowed, "{layers:?}");
+            }
+            if layers.instance == Switch::Off {
+                assert_eq!((install.by, run.by), (Layer::Instance, Layer::Instance), "{layers:?}");
+            } else if layers.workspace == Access::Deny {
+                assert_eq!((install.by, run.by), (Layer::Workspace, Layer::Workspace), "{layers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn scripts_get_network_only_when_the_manifest_asks_and_never_by_install_only() {
+        for layers in all() {
+            let decision = decide(&layers);
+            let only = [layers.workspace, layers.package].contains(&Access::InstallOnly);
+            assert!(!decision.run.allowed || (layers.manifest && !only && decision.install.allowed), "{layers:?}");
+            assert_eq!(decision.allowed_hosts.is_empty(), !decision.run.allowed, "no hosts for who may reach none");
+        }
+    }
+
+    #[test]
+    fn a_stricter_layer_never_gives_more() {
+        let stricter = |from: Access| match from {
+            Access::Allow => vec![Access::InstallOnly, Access::Deny],
+            Access::InstallOnly => vec![Access::Deny],
+            _ => vec![Access::Deny],
+        };
+        for layers in all() {
+            let before = decide(&layers);
+            let mut tighter = vec![Layers { instance: Switch::Off, ..layers.clone() }];
+            if layers.instance == Switch::Manifest {
+                tighter.push(Layers { instance: Switch::Deny, ..layers.clone() });
+            }
+            tighter
+                .extend(stricter(layers.workspace).into_iter().map(|workspace| Layers { workspace, ..layers.clone() }));
+            tighter.extend(stricter(layers.package).into_iter().map(|package| Layers { package, ..layers.clone() }));
+            tighter.push(Layers { manifest: false, ..layers.clone() });
+            for layers in tighter {
+                let after = decide(&layers);
+                assert!(before.run.allowed || !after.run.allowed, "{layers:?}");
+                assert!(before.install.allowed || !after.install.allowed, "{layers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn off_in_the_setting_of_a_node_is_final_and_elsewhere_what_is_stored_wins() {
+        for setting in Switch::ALL {
+            assert_eq!(Switch::on_node(*setting, None), *setting);
+            for stored in Switch::ALL {
+                let counts = if *setting == Switch::Off { Switch::Off } else { *stored };
+                assert_eq!(Switch::on_node(*setting, Some(*stored)), counts);
+            }
+        }
+    }
+
+    #[test]
+    fn the_setting_is_read_in_every_published_spelling() {
+        for (switch, texts) in [
+            (Switch::Manifest, &["manifest", "true", "TRUE", "yes", "on", "1"][..]),
+            (Switch::Deny, &["deny", "Deny"]),
+            (Switch::Off, &["off", "false", "no", "0"]),
+        ] {
+            for text in texts {
+                assert_eq!(Switch::from_setting(text), Ok(switch), "{text}");
+            }
+        }
+        for text in ["", "allow", "2", " on"] {
+            assert!(Switch::from_setting(text).unwrap_err().contains("off, deny, manifest"), "{text}");
+        }
+    }
+
+    /// Every denial says who denied and names something to do; what it names lifts it.
+    #[test]
+    fn a_denial_names_the_layer_and_a_way_out_that_works() {
+        for layers in all() {
+            for place in [Place::Service, Place::Node, Place::CommandLine] {
+                if (place == Place::Node && layers.instance != Switch::Off)
+                    || (place == Place::CommandLine && layers.workspace != Access::Inherit)
+                {
+                    continue;
+                }
+                let decision = decide(&layers).at(place);
+                for purpose in Purpose::ALL {
+                    let ruling = decision.ruling(*purpose);
+                    if ruling.allowed {
+                        continue;
+                    }
+                    let said = decision.denial(*purpose);
+                    let (reason, way_out) = said.split_once("; ").unwrap();
+                    assert_eq!(reason, ruling.reason);
+                    let mut lifted = layers.clone();
+                    for (words, lift) in [
+                        ("--switch manifest", Layers { instance: Switch::Manifest, ..layers.clone() }),
+                        ("set it to manifest", Layers { instance: Switch::Manifest, ..layers.clone() }),
+                        ("true in manifest.json", Layers { manifest: true, ..layers.clone() }),
+                        ("--access allow`", Layers { workspace: Access::Allow, ..layers.clone() }),
+                        ("--access install_only`", Layers { workspace: Access::InstallOnly, ..layers.clone() }),
+                        ("PACKAGE --access allow`", Layers { package: Access::Allow, ..layers.clone() }),
+                        ("PACKAGE --access install_only`", Layers { package: Access::InstallOnly, ..layers.clone() }),
+                        ("--network allow`", Layers { package: Access::Allow, ..layers.clone() }),
+                        ("--network install_only`", Layers { package: Access::InstallOnly, ..layers.clone() }),
+                    ] {
+                        if way_out.contains(words) {
+                            lifted = lift;
+                        }
+                    }
+                    assert_ne!(lifted, layers, "{said}");
+                    assert_eq!(
+                        way_out.contains("ade run"),
+                        place == Place::CommandLine
+                            && !matches!((ruling.by, *purpose), (Layer::Manifest, Purpose::Run))
+                            && layers.instance != Switch::Off,
+                        "{said}"
+                    );
+                    // One layer may stand behind another; the way out then leads to that one's message, and on.
+                    let after = decide(&lifted);
+                    let after = after.ruling(*purpose);
+                    assert!(
+                        after.allowed || after.by != ruling.by || after.reason != ruling.reason,
+                        "{layers:?} {said}"
+                    );
+                }
+            }
+        }
     }
 }

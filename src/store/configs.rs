@@ -3,6 +3,7 @@
 use super::db::{Result, Row, args, now_ms};
 use super::{Store, StoreError};
 use crate::ids::{ConfigId, KeyId, VersionId, WorkspaceId};
+use crate::network::{Access, HostPattern};
 
 /// A config: a package under a slug, with its versions.
 #[derive(Debug, Clone)]
@@ -23,6 +24,12 @@ pub struct Config {
     pub archived_at: Option<i64>,
     /// Bound on its running jobs.
     pub max_running: Option<i64>,
+    /// Its layer of the network policy.
+    pub network: Access,
+    /// Hosts that its scripts may reach; empty for every public one.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// Whether its requirements may be built from source.
+    pub source_builds: bool,
 }
 
 /// An immutable version of a config.
@@ -63,7 +70,7 @@ pub struct NewVersion {
     pub package_bytes: i64,
 }
 
-fn read(row: &Row) -> Result<Config> {
+pub(super) fn read(row: &Row) -> Result<Config> {
     Ok(Config {
         id: row.parsed("id")?,
         workspace_id: row.parsed("workspace_id")?,
@@ -73,6 +80,9 @@ fn read(row: &Row) -> Result<Config> {
         created_at: row.int("created_at")?,
         archived_at: row.opt_int("archived_at")?,
         max_running: row.opt_int("max_running")?,
+        network: row.parsed("network")?,
+        allowed_hosts: row.json("allowed_hosts")?,
+        source_builds: row.flag("source_builds")?,
     })
 }
 

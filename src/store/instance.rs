@@ -3,6 +3,7 @@
 use super::db::{Result, Tx, args, now_ms};
 use super::{Store, StoreError};
 use crate::ids::{InstanceId, NodeId};
+use crate::network::Switch;
 use crate::text::texts;
 
 texts! {
@@ -34,6 +35,8 @@ pub struct Instance {
     pub max_queued: Option<i64>,
     /// Containers at once per node that an admin stored; `None` takes the setting.
     pub max_concurrency: Option<i64>,
+    /// Switch of the network policy that an admin stored; `None` takes the setting.
+    pub network_switch: Option<Switch>,
 }
 
 /// What an admin changes; `None` leaves it, `Some(None)` goes back to the setting.
@@ -92,8 +95,8 @@ impl Tx {
     /// Locks the queue: see the module's documentation.
     pub(super) async fn lock(&mut self) -> Result<Locked> {
         let sql = self.pick(
-            "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency, share_clock, 0 AS now FROM instance",
-            "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency, share_clock, \
+            "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency, network_switch, share_clock, 0 AS now FROM instance",
+            "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency, network_switch, share_clock, \
              CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now FROM instance FOR UPDATE",
         );
         let row = self.fetch_one(sql, Vec::new()).await?.ok_or_else(not_initialised)?;
@@ -115,6 +118,7 @@ fn read(row: &super::db::Row) -> Result<Instance> {
         safe_mode: row.flag("safe_mode")?,
         max_queued: row.opt_int("max_queued")?,
         max_concurrency: row.opt_int("max_concurrency")?,
+        network_switch: row.opt_parsed("network_switch")?,
     })
 }
 
@@ -124,8 +128,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn instance(&self) -> Result<Instance> {
-        const SELECT: &str =
-            "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency FROM instance";
+        const SELECT: &str = "SELECT id, queued, claimed, queue_state, safe_mode, max_queued, max_concurrency, network_switch FROM instance";
         if let Some(row) = self.db.fetch_one(SELECT, Vec::new()).await? {
             return read(&row);
         }

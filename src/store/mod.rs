@@ -6,6 +6,7 @@
 //! ascending id: what an execution writes (events, seals, heartbeats) does without the first lock, so both meet at the rows.
 
 mod admission;
+mod audit;
 mod configs;
 mod db;
 mod documents;
@@ -20,6 +21,7 @@ mod queue;
 mod workspaces;
 
 pub use admission::Totals;
+pub use audit::{Actor, AuditEntry, AuditFilter};
 pub use configs::{Config, NewVersion, Version};
 pub use db::now_ms;
 pub use documents::Document;
@@ -28,6 +30,7 @@ pub use events::StoredEvent;
 pub use instance::{Instance, InstanceChange, NodeRecord, QueueState};
 pub use jobs::{DocumentRef, JobFilter, JobRow};
 pub use keys::{Key, NewKey, Role};
+pub use network::ConfigNetworkChange;
 pub use notify::Listener;
 pub use queue::{Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept};
 pub use workspaces::{Workspace, WorkspaceChange};

@@ -1,9 +1,39 @@
-//! The network policy's stored layers.
+//! The network policy's stored layers. Every change and its entry in the audit are one transaction; what is set to what it is
+//! already is no change.
 
-use super::Store;
-use super::db::{Result, args};
-use crate::ids::ConfigId;
-use crate::network::Stored;
+use super::audit::{Actor, Deed};
+use super::db::{Result, Tx, args};
+use super::{Config, Instance, Store, Workspace, configs, workspaces};
+use crate::ids::{ConfigId, WorkspaceId};
+use crate::network::{Access, HostPattern, Stored, Switch};
+use serde_json::{Value, json};
+
+const SET: &str = "network.set";
+
+/// What an admin changes of a config's layer; `None` leaves it.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigNetworkChange {
+    /// The setting.
+    pub access: Option<Access>,
+    /// Hosts that its scripts may reach; empty for every public one.
+    pub allowed_hosts: Option<Vec<HostPattern>>,
+    /// Whether its requirements may be built from source.
+    pub source_builds: Option<bool>,
+}
+
+fn of_config(config: &Config) -> Value {
+    json!({"access": config.network, "allowed_hosts": config.allowed_hosts, "source_builds": config.source_builds})
+}
+
+/// Writes the entry of a change and ends its transaction, unless nothing is changed.
+async fn noted(mut tx: Tx, by: &Actor, mut deed: Deed<'_>, before: Value, after: Value) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    deed.detail = json!({"before": before, "after": after});
+    tx.note(by, deed).await?;
+    tx.commit().await
+}
 
 impl Store {
     /// All layers that are stored for a config, in one read; `None` when there is none.
@@ -22,5 +52,78 @@ impl Store {
             allowed_hosts: row.json("allowed_hosts")?,
             source_builds: row.flag("source_builds")?,
         }))
+    }
+
+    /// Stores the switch of the instance; `None` goes back to the nodes' setting.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn set_network_switch(&self, switch: Option<Switch>, by: &Actor) -> Result<Instance> {
+        let mut tx = self.db.begin().await?;
+        let mut instance = tx.lock().await?.instance;
+        let before = json!({"switch": instance.network_switch});
+        instance.network_switch = switch;
+        tx.execute("UPDATE instance SET network_switch = $1", args![switch.map(|switch| switch.to_string())]).await?;
+        let deed =
+            Deed { workspace: None, action: SET, target: ("instance", instance.id.as_str()), detail: Value::Null };
+        noted(tx, by, deed, before, json!({"switch": switch})).await?;
+        Ok(instance)
+    }
+
+    /// Stores the setting of a workspace; `None` when there is no such workspace.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn set_workspace_network(
+        &self,
+        id: &WorkspaceId,
+        access: Access,
+        by: &Actor,
+    ) -> Result<Option<Workspace>> {
+        let mut tx = self.db.begin().await?;
+        tx.lock().await?;
+        let Some(row) = tx.fetch_one("SELECT * FROM workspaces WHERE id = $1", args![id]).await? else {
+            return Ok(None);
+        };
+        let mut workspace = workspaces::read(&row)?;
+        let before = json!({"access": workspace.network});
+        workspace.network = access;
+        tx.execute("UPDATE workspaces SET network = $2 WHERE id = $1", args![id, access.as_str()]).await?;
+        let deed = Deed { workspace: Some(id), action: SET, target: ("workspace", id.as_str()), detail: Value::Null };
+        noted(tx, by, deed, before, json!({"access": access})).await?;
+        Ok(Some(workspace))
+    }
+
+    /// Stores the setting of a config of a workspace; `None` when there is no such config.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn set_config_network(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ConfigId,
+        change: ConfigNetworkChange,
+        by: &Actor,
+    ) -> Result<Option<Config>> {
+        let mut tx = self.db.begin().await?;
+        tx.lock().await?;
+        let sql = "SELECT * FROM configs WHERE id = $1 AND workspace_id = $2";
+        let Some(row) = tx.fetch_one(sql, args![id, workspace]).await? else {
+            return Ok(None);
+        };
+        let mut config = configs::read(&row)?;
+        let before = of_config(&config);
+        config.network = change.access.unwrap_or(config.network);
+        config.allowed_hosts = change.allowed_hosts.unwrap_or(config.allowed_hosts);
+        config.source_builds = change.source_builds.unwrap_or(config.source_builds);
+        tx.execute(
+            "UPDATE configs SET network = $2, allowed_hosts = $3, source_builds = $4 WHERE id = $1",
+            args![id, config.network.as_str(), json!(config.allowed_hosts).to_string(), config.source_builds],
+        )
+        .await?;
+        let deed =
+            Deed { workspace: Some(workspace), action: SET, target: ("config", id.as_str()), detail: Value::Null };
+        noted(tx, by, deed, before, of_config(&config)).await?;
+        Ok(Some(config))
     }
 }

@@ -3,6 +3,7 @@
 use super::Store;
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{VersionId, WorkspaceId};
+use crate::network::Access;
 
 /// A workspace.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Workspace {
     pub max_running: Option<i64>,
     /// Whether its jobs are not handed out.
     pub paused: bool,
+    /// Its layer of the network policy.
+    pub network: Access,
     /// Jobs that wait.
     pub queued: i64,
     /// Jobs that run.
@@ -46,7 +49,7 @@ pub struct WorkspaceChange {
     pub paused: Option<bool>,
 }
 
-fn read(row: &Row) -> Result<Workspace> {
+pub(super) fn read(row: &Row) -> Result<Workspace> {
     Ok(Workspace {
         id: row.parsed("id")?,
         slug: row.text("slug")?,
@@ -57,6 +60,7 @@ fn read(row: &Row) -> Result<Workspace> {
         max_queued: row.opt_int("max_queued")?,
         max_running: row.opt_int("max_running")?,
         paused: row.flag("paused")?,
+        network: row.parsed("network")?,
         queued: row.int("queued")?,
         running: row.int("running")?,
     })

@@ -219,3 +219,71 @@ fn what_is_given_with_a_job_comes_back_with_it() {
     let other = service.json(&["jobs", "submit", "--config-version", version, "--document", document, "--wait"], 0);
     assert_ne!(other["job_id"], job["job_id"]);
 }
+
+#[test]
+fn the_network_policy_is_shown_and_set_and_its_audit_listed() {
+    let service = Service::start();
+    service.register("rosters", &Package::new());
+    service.json(&["workspaces", "create", "acme"], 0);
+    let set = |args: &[&str]| service.json(&[&["network", "set"][..], args].concat(), 0);
+    let get = |args: &[&str]| service.json(&[&["network", "get"][..], args].concat(), 0);
+    let package = ["--package", "rosters"];
+
+    assert_eq!(set(&["--switch", "deny"])["stored"], "deny");
+    assert_eq!(get(&["--instance"])["switch"], "deny");
+    assert_eq!(set(&["--switch", "default"])["stored"], Value::Null);
+    assert_eq!(set(&["--access", "install_only", "--workspace", "acme"])["access"], "install_only");
+    assert_eq!(
+        (&get(&["--workspace", "acme"])["access"], &get(&[])["access"]),
+        (&json!("install_only"), &json!("inherit"))
+    );
+
+    let hosts = ["--access", "allow", "--allow-host", "API.example.com:443", "--allow-host", "*.example.org"];
+    let layer = set(&[&package[..], &hosts].concat());
+    assert_eq!(
+        (&layer["access"], &layer["allowed_hosts"]),
+        (&json!("allow"), &json!(["api.example.com:443", "*.example.org"]))
+    );
+    assert_eq!(layer["effective"]["manifest_asks"]["run"]["decided_by"], "package");
+    // What is not named stays, and the list is set anew.
+    let layer = set(&[&package[..], &["--source-builds", "on", "--allow-host", "example.net"]].concat());
+    assert_eq!((&layer["access"], &layer["source_builds"]), (&json!("allow"), &json!(true)));
+    assert_eq!(layer["allowed_hosts"], json!(["example.net"]));
+    let id = layer["config_id"].as_str().unwrap();
+    assert_eq!(set(&["--package", id, "--no-allow-hosts", "--source-builds", "off"])["allowed_hosts"], json!([]));
+    assert_eq!(get(&package)["source_builds"], false);
+
+    let shown = text(&service.call(&["network", "get", "--package", "rosters"]).stdout);
+    for words in ["every public one", "asks", "does not ask", "the setting of the package allows network"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    for (args, words) in [
+        (&["network", "set"][..], "required"),
+        (&["network", "set", "--package", "rosters"], "nothing_to_set"),
+        (&["network", "set", "--access", "yes"], "install_only"),
+        (&["network", "set", "--switch", "on"], "manifest, default"),
+        (&["network", "set", "--switch", "off", "--access", "deny"], "cannot be used with"),
+        (&["network", "set", "--access", "allow", "--allow-host", "example.com"], "--package"),
+        (&["network", "set", "--package", "rosters", "--allow-host", "https://x.y"], "without scheme or path"),
+        (&["network", "set", "--package", "nobody", "--access", "deny"], "config_not_found"),
+        (&["network", "get", "--package", "rosters", "--instance"], "cannot be used with"),
+    ] {
+        let output = service.call(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
+    }
+
+    // Two of the switch, one of the other workspace, three of the package.
+    let entries = |args: &[&str]| service.json(&[&["audit"][..], args].concat(), 0)["items"].as_array().unwrap().len();
+    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (6, 1, 3));
+    assert_eq!((entries(&["--limit", "2"]), entries(&["--after", "2999-01-01T00:00:00Z"])), (2, 0));
+    assert_eq!((entries(&["--action", "network.set"]), entries(&["--action", "x"])), (6, 0));
+    let listed = text(&service.call(&["audit", "--limit", "1"]).stdout);
+    assert!(listed.contains("first admin") && listed.contains("source_builds: true -> false"), "{listed}");
+    // A key of a workspace sees its own.
+    let owner = service.json(&["keys", "create", "--name", "boss", "--role", "owner", "--workspace", "acme"], 0);
+    let secret = owner["key"].as_str().unwrap();
+    assert_eq!(entries(&["--api-key", secret]), 1);
+    let refused = service.json(&["network", "set", "--access", "allow", "--api-key", secret], 2);
+    assert_eq!(refused["error"]["kind"], "forbidden");
+}

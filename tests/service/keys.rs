@@ -154,10 +154,10 @@ fn needs(method: &str, path: &str) -> usize {
     const ADMIN: usize = 3;
     let below = path.strip_prefix("/api/v1/workspaces/{workspace}");
     match (method, below) {
-        ("GET", Some("/keys")) => OWNER,
+        ("GET", Some("/keys" | "/audit")) => OWNER,
         ("GET", Some(_)) => VIEWER,
         ("PATCH", Some("")) => ADMIN,
-        ("PUT", Some("/configs/{config_id}/concurrency")) => ADMIN,
+        ("PUT", Some("/network" | "/configs/{config_id}/network" | "/configs/{config_id}/concurrency")) => ADMIN,
         ("POST", Some("/jobs" | "/documents" | "/jobs/{job_id}/retry" | "/jobs/{job_id}/cancel")) => EDITOR,
         ("DELETE", Some("/documents/{document_id}")) => EDITOR,
         ("POST", Some("/configs" | "/keys")) | ("DELETE", Some("/keys/{key_id}")) => OWNER,
@@ -222,6 +222,8 @@ fn harmless(operation: &Value) -> Value {
         "CreateKey" => json!({"name": "x", "role": "viewer"}),
         "CreateAdminKey" => json!({"name": "x"}),
         "CreateWorkspace" => json!({"slug": "made-by-the-table"}),
+        "ChangeSwitch" => json!({"switch": null}),
+        "ChangeWorkspaceNetwork" => json!({"access": "inherit"}),
         "SafeMode" => json!({"enabled": false}),
         "ChangeConcurrency" | "SetConcurrency" | "Concurrency" => json!({"max_concurrency": null}),
         _ => json!({}),

@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod jobs;
 mod keys;
+mod network;
 mod pages;
 mod queue;
 mod records;

@@ -41,6 +41,9 @@ impl Estate {
             }
             seen.push(page);
         }
+        for network in ["/network".to_owned(), format!("/configs/{}/network", self.ids["config_id"])] {
+            seen.push(self.tenant.admin.get(self.tenant.path(&network)).send().expect(200).json());
+        }
         seen
     }
 }
@@ -71,6 +74,7 @@ fn body(operation: &Value, ids: &BTreeMap<&'static str, String>) -> Option<(Stri
                 "document_ids" => json!([ids["document_id"]]),
                 "config_id" => json!(ids["config_id"]),
                 "role" => json!("viewer"),
+                "access" => json!("deny"),
                 _ if !required => continue,
                 _ => example(schema),
             };

@@ -7,7 +7,8 @@ use ade::store::{
     Submission, Workspace, WorkspaceChange, now_ms,
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, SqlitePool};
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, SqliteConnection, SqlitePool};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,6 +184,21 @@ impl World {
     /// A second handle on the same database, with a pool of its own.
     pub async fn another(&self) -> Store {
         Store::open(&self.url).await.expect("the same database")
+    }
+
+    /// A database as the first version of the program left it. On PostgreSQL it takes the place of the test's own.
+    pub async fn of_version_1(&self) -> Old {
+        let url = match self.kind {
+            Kind::Sqlite => format!("sqlite:{}?mode=rwc", self.folder().join("old.db").display()),
+            Kind::Postgres => {
+                self.sql("DROP SCHEMA public CASCADE").await;
+                self.sql("CREATE SCHEMA public").await;
+                self.url.clone()
+            }
+        };
+        let old = Old { kind: self.kind, url };
+        old.open_as_version_1().await.expect("an empty database");
+        old
     }
 
     pub fn folder(&self) -> &std::path::Path {
@@ -402,6 +418,48 @@ impl World {
             let found = self.rows(exception).await;
             assert!(found.is_empty(), "not so: {promise}: {found:?}");
         }
+    }
+}
+
+/// See [`World::of_version_1`].
+pub struct Old {
+    kind: Kind,
+    pub url: String,
+}
+
+impl Old {
+    /// What a program of the first version does when it opens a database.
+    pub async fn open_as_version_1(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        let all = match self.kind {
+            Kind::Sqlite => sqlx::migrate!("migrations/sqlite"),
+            Kind::Postgres => sqlx::migrate!("migrations/postgres"),
+        };
+        let first = all.iter().filter(|migration| migration.version == 1).cloned().collect();
+        let migrator = Migrator::with_migrations(first);
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.expect("a connection");
+                migrator.run_direct(None, &mut connection, false).await
+            }
+            Kind::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.expect("a connection");
+                migrator.run_direct(None, &mut connection, false).await
+            }
+        }
+    }
+
+    /// Runs statements.
+    pub async fn run(&self, sql: &str) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let done = match self.kind {
+            Kind::Sqlite => {
+                sql.execute(&mut SqliteConnection::connect(&self.url).await.expect("a connection")).await.map(drop)
+            }
+            Kind::Postgres => {
+                sql.execute(&mut PgConnection::connect(&self.url).await.expect("a connection")).await.map(drop)
+            }
+        };
+        done.expect("the test's own statements");
     }
 }
 

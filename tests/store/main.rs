@@ -11,6 +11,7 @@ mod claims;
 mod events;
 mod executions;
 mod model;
+mod network;
 mod outage;
 mod records;
 mod setup;

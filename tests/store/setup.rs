@@ -1,8 +1,10 @@
 //! Opening a database, and the installation's row.
 
 use crate::harness::Kind;
+use ade::ids::{ConfigId, InstanceId, WorkspaceId};
+use ade::network::Access;
 use ade::queue::JobState;
-use ade::store::{InstanceChange, NodeRecord, QueueState, Store, StoreError, now_ms};
+use ade::store::{AuditFilter, InstanceChange, NodeRecord, QueueState, Store, StoreError, now_ms};
 use std::collections::BTreeSet;
 
 on_both! {
@@ -33,6 +35,32 @@ on_both! {
             Err(StoreError::TooNew { found, known: said }) => assert!(said == known && found > known, "{found}, {said}"),
             other => panic!("it must be refused: {other:?}"),
         }
+    }
+
+    async fn what_version_1_stored_is_there_after_the_migration_and_a_program_of_version_1_refuses_then(world) {
+        let old = world.of_version_1().await;
+        let (workspace, config) = (WorkspaceId::generate(), ConfigId::generate());
+        old.run(&format!(
+            "INSERT INTO instance (only_row, id, created_at, queue_state, max_queued) VALUES (1, '{}', 1, 'paused', 7);
+             INSERT INTO workspaces (id, slug, title, created_at, weight) VALUES ('{workspace}', 'acme', 'Acme', 1, 700);
+             INSERT INTO configs (id, workspace_id, slug, title, description, created_at, max_running)
+             VALUES ('{config}', '{workspace}', 'orders', 'Orders', 'old', 1, 3);",
+            InstanceId::generate(),
+        ))
+        .await;
+        let store = Store::open(&old.url).await.expect("it is brought up to date");
+        let instance = store.instance().await.expect("an instance");
+        assert_eq!((instance.queue_state, instance.max_queued), (QueueState::Paused, Some(7)));
+        assert_eq!(instance.network_switch, None, "the setting of the nodes counts");
+        let kept = store.workspace(&workspace).await.expect("an answer").expect("it is there");
+        assert_eq!((kept.title.as_str(), kept.weight, kept.network), ("Acme", 700, Access::Inherit));
+        let kept = store.config(&workspace, &config).await.expect("an answer").expect("it is there");
+        assert_eq!((kept.description.as_str(), kept.max_running), ("old", Some(3)));
+        assert_eq!((kept.network, kept.allowed_hosts, kept.source_builds), (Access::Inherit, Vec::new(), false));
+        assert!(store.audit(&AuditFilter::default(), 10).await.expect("entries").is_empty());
+        store.close().await;
+        let refusal = old.open_as_version_1().await.expect_err("a database of version 2");
+        assert!(matches!(refusal, sqlx::migrate::MigrateError::VersionMissing(2)), "{refusal}");
     }
 
     async fn first_calls_at_once_make_one_installation(world) {

@@ -328,7 +328,9 @@ async fn list(
     Ok(Json(page(rows, limit, place, |(config, latest)| record(config, latest))))
 }
 
-async fn find(app: &App, workspace: &Workspace, id: &ConfigId) -> Result<Config, Problem> {
+/// # Errors
+/// `config_not_found`.
+pub(super) async fn find(app: &App, workspace: &Workspace, id: &ConfigId) -> Result<Config, Problem> {
     let unknown = || Problem::new(Code::ConfigNotFound).detail(format!("there is no config {id} in this workspace"));
     app.store.config(&workspace.id, id).await?.ok_or_else(unknown)
 }

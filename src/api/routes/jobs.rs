@@ -3,7 +3,7 @@
 use super::job_record::JobRecord;
 use crate::api::app::{App, Caller, VersionInfo};
 use crate::api::headers::{self, ETag};
-use crate::api::page::{Page, bounds, page};
+use crate::api::page::{Page, bounds, created_after, page};
 use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::api::{Body, Path, Query, extract};
 use crate::ids::{ConfigId, DocumentId, JobId, VersionId, WorkspaceId};
@@ -20,8 +20,6 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -422,15 +420,11 @@ async fn list(
     };
     let states =
         query.status.iter().flat_map(|text| text.split(',')).map(str::parse).collect::<Result<Vec<JobState>, _>>();
-    let created_after = query.created_after.as_deref().map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose();
-    let created_after = created_after
-        .map_err(|_| wrong("created_after", "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z".into()))?;
     let filter = JobFilter {
         states: states.map_err(|text| wrong("status", text))?,
         config_id: query.config_id,
         document_id: query.document_id,
-        created_after: created_after
-            .map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()),
+        created_after: created_after(query.created_after.as_deref())?,
         before,
     };
     let rows = app.store.jobs(&workspace.id, &filter, limit + 1).await?;

@@ -1,5 +1,6 @@
 //! The routes, a file for each resource.
 
+pub mod audit;
 pub mod configs;
 pub mod documents;
 mod download;
@@ -9,5 +10,6 @@ pub mod job_files;
 pub mod job_record;
 pub mod jobs;
 pub mod keys;
+pub mod network;
 pub mod system;
 pub mod workspaces;

@@ -1,9 +1,11 @@
 //! Commands that speak to a service.
 
+pub mod audit;
 pub mod configs;
 pub mod documents;
 pub mod jobs;
 pub mod keys;
+pub mod network;
 mod submit;
 pub mod system;
 mod tail;
