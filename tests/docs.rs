@@ -103,6 +103,17 @@ fn every_problem_is_in_the_catalogue_with_its_status() {
 }
 
 #[test]
+fn every_refusal_of_egress_is_documented_with_its_status() {
+    let codes: BTreeSet<String> = ade::egress::Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(spans("operations/egress.md", "code", 0), codes);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/egress.md")).unwrap();
+    for code in ade::egress::Code::ALL {
+        let row = format!("| `{}` | {} |", code.as_str(), code.status());
+        assert!(page.contains(&row), "no row begins with {row}");
+    }
+}
+
+#[test]
 fn the_published_openapi_document_is_the_one_that_is_served() {
     let published = std::fs::read_to_string(format!("{}/docs/openapi.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
     assert!(

@@ -1,6 +1,6 @@
 //! Where a client wants to go.
 
-use crate::network::spells_an_address;
+use crate::network::is_number;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -47,7 +47,7 @@ impl Host {
         if name.len() > 253 || !name.split('.').all(label) {
             return Err("the host is no name and no address");
         }
-        if spells_an_address(&name) {
+        if name.rsplit('.').next().is_some_and(is_number) {
             return Err("an address has four decimal numbers, or is an IPv6 address in brackets");
         }
         Ok(Self::Name(name))

@@ -66,14 +66,9 @@ fn split(text: &str) -> (&str, Option<&str>) {
 
 /// Whether a URL parser takes a name that ends in this label for an IPv4 address (WHATWG URL, "ends in a number"), which a
 /// resolver may then reach under a spelling that no pattern has.
-fn is_number(label: &str) -> bool {
+pub(crate) fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     hex || (!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Whether a resolver may take a name in lower case for an IPv4 address in another spelling: `127.1`, `0x7f000001`.
-pub(crate) fn spells_an_address(name: &str) -> bool {
-    name.rsplit('.').next().is_some_and(is_number)
 }
 
 impl FromStr for HostPattern {
@@ -121,7 +116,7 @@ impl FromStr for HostPattern {
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(wrong(NO_HOST));
         }
-        if spells_an_address(&name) {
+        if name.rsplit('.').next().is_some_and(is_number) {
             return Err(wrong("an address has four decimal numbers, 192.0.2.1, or is an IPv6 address"));
         }
         Ok(Self { host: if below { Host::Below(name) } else { Host::Name(name) }, port })

@@ -7,6 +7,6 @@
 mod hosts;
 mod policy;
 
-pub(crate) use hosts::spells_an_address;
+pub(crate) use hosts::is_number;
 pub use hosts::{HostPattern, PatternError};
 pub use policy::{Access, Decision, Layer, Layers, MAX_ALLOWED_HOSTS, Place, Purpose, Ruling, Stored, Switch, decide};

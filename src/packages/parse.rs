@@ -136,7 +136,7 @@ impl Parser<'_> {
                     &at,
                     Code::EnvNameReserved,
                     format!("The runtime sets {} itself.", shown(name)),
-                    hint("Choose another name; PATH, HOME, TMPDIR, LANG, TZ, LD_*, PYTHON* and ADE_* are reserved."),
+                    hint("Choose another name; PATH, HOME, TMPDIR, LANG, TZ, the variables of proxies and certificates, LD_*, PYTHON* and ADE_* are reserved."),
                 );
             }
             let Some(value) = self.string(&at, value) else {

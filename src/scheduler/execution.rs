@@ -125,6 +125,7 @@ async fn attempt(
     });
     let phases = [
         (telemetry::Phase::Queue, u64::try_from(claimed.waited_ms).unwrap_or_default()),
+        (telemetry::Phase::Install, report.timings.install_ms),
         (telemetry::Phase::Create, report.timings.create_ms),
         (telemetry::Phase::Start, report.timings.start_ms),
         (telemetry::Phase::Run, report.timings.run_ms),

@@ -30,6 +30,8 @@ type Labels<const N: usize> = [(&'static str, String); N];
 pub enum Phase {
     /// Waiting in the queue.
     Queue,
+    /// Its dependencies being made ready.
+    Install,
     /// Its container being created.
     Create,
     /// Its container being started.
@@ -44,6 +46,7 @@ impl Phase {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Queue => "queue",
+            Self::Install => "install",
             Self::Create => "create",
             Self::Start => "start",
             Self::Run => "run",

@@ -7,7 +7,7 @@ const DOCUMENT: &str = include_str!("../../docs/operations/security.md");
 
 /// Numbers of the catalogue that a config package or an upload can try against `ade run`, and a tenant against `ade serve`.
 fn promised() -> impl Iterator<Item = u32> {
-    (1..=51).chain([65])
+    (1..=57).chain([65])
 }
 
 fn number_of(name: &str) -> Option<u32> {

@@ -10,6 +10,7 @@ mod accounts;
 mod cancellation;
 mod catalogue;
 mod compatibility;
+mod egress;
 mod forgery;
 mod inputs;
 mod kernel;

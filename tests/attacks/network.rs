@@ -66,7 +66,7 @@ fn a51_without_network_only_loopback_exists_and_every_way_out_fails() {
                         | "ENOENT"
                         | "gaierror"
                         | "herror"
-                        | "URLError"
+                        | "HTTPError"
                         | "EPROTONOSUPPORT"
                 ),
                 "{name}: {value}"

@@ -5,8 +5,13 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The environment of a job, as `docs/operations/security.md` lists it.
-const DOCUMENTED: [&str; 8] =
-    ["HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED", "TMPDIR", "TZ"];
+const DOCUMENTED: [&str; 14] = [
+    "HOME", "HTTPS_PROXY", "HTTP_PROXY", "LANG", "NO_PROXY", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH",
+    "PYTHONHASHSEED", "TMPDIR", "TZ", "http_proxy", "https_proxy", "no_proxy",
+];
+
+/// What a job with network has besides, where the machine has certificate authorities to give.
+const WITH_NETWORK: [&str; 4] = ["CURL_CA_BUNDLE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"];
 
 const CANARY: &str = "canary-4f1d7c";
 
@@ -74,8 +79,18 @@ fn a48_the_environment_is_exactly_what_is_documented() {
     with.assert_succeeded();
     assert_eq!(with.finding("env REGION"), "eu");
     assert_eq!(with.findings().into_keys().filter(|name| name.starts_with("env ")).count(), DOCUMENTED.len() + 1);
+    let networked = run(&Package::attacking(show).asking_for_network(), &[Upload::names()], &[]);
+    networked.assert_succeeded();
+    let names: BTreeSet<&str> = networked.findings().into_keys().filter_map(|name| name.strip_prefix("env ")).collect();
+    assert_eq!(names, DOCUMENTED.into_iter().chain(WITH_NETWORK).collect());
+    for name in WITH_NETWORK {
+        assert_eq!(networked.finding(&format!("env {name}")), "/job/ca/bundle.pem");
+    }
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        assert_eq!(plain.finding(&format!("env {name}")), "http://127.0.0.1:3128");
+    }
     let text = include_str!("../../docs/operations/security.md");
-    for name in DOCUMENTED {
+    for name in DOCUMENTED.into_iter().chain(WITH_NETWORK) {
         assert!(text.contains(&format!("`{name}`")), "{name} is not documented");
     }
 }
@@ -84,7 +99,7 @@ fn a48_the_environment_is_exactly_what_is_documented() {
 fn a48_a_manifests_environment_does_not_bend_the_runner() {
     for name in [
         "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT", "PATH",
-        "TMPDIR", "HOME", "TZ", "LANG", "ADE_IMAGE",
+        "TMPDIR", "HOME", "TZ", "LANG", "ADE_IMAGE", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE",
     ] {
         let package = Package::new().manifest(json!({"env": {name: "/job/package/vendor"}}));
         let run = run(&package, &[Upload::names()], &[]);

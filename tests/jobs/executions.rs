@@ -1,7 +1,7 @@
 //! Executions of stored jobs, as a service runs them: by the library, with an identity, a log that goes on, and an outcome
 //! that is decided between the container's end and the final files.
 
-use crate::support::{Docker, Package, Upload, World, image_id};
+use crate::support::{Docker, Package, Upload, World, within};
 use ade::events::Event;
 use ade::job::{self, Executed, Identity, Input, JobReport, Node, Observer, Prepared, Recorder};
 use ade::network::{self, Access, Layers, Switch};
@@ -23,19 +23,7 @@ impl Observer for Silent {
 }
 
 fn node() -> Node {
-    let docker = match std::env::var("DOCKER_HOST") {
-        Ok(host) if !host.is_empty() => bollard::Docker::connect_with_host(&host),
-        _ => bollard::Docker::connect_with_local_defaults(),
-    };
-    Node {
-        docker: docker.unwrap(),
-        image: "the image".into(),
-        image_digest: image_id(),
-        runtime: None,
-        caps: Caps::default(),
-        instance: "ade-test".into(),
-        node: Some("node_of_the_test".into()),
-    }
+    within::node(within::egress(within::BOUNDS, &[]))
 }
 
 /// The third execution of the second attempt at a stored job.

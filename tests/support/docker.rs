@@ -55,6 +55,13 @@ impl Docker {
         self.runtime.block_on(self.client.inspect_container(name, None)).ok()
     }
 
+    /// Addresses of the host on Docker's own networks.
+    pub fn gateways(&self) -> Vec<String> {
+        let networks = self.runtime.block_on(self.client.list_networks(None)).unwrap();
+        let configs = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        configs.filter_map(|config| config.gateway).collect()
+    }
+
     /// Whether a container runs.
     pub fn is_running(&self, name: &str) -> bool {
         self.inspect(name).and_then(|found| found.state).and_then(|state| state.running).unwrap_or(false)

@@ -15,6 +15,7 @@
 //! - [`Package`] builds packages, honest or not; [`Upload`] inputs; [`zips`] archives that no library would write.
 //! - [`run`] runs `ade run --json` to its end and gives a [`Run`]; [`start`] gives a [`Running`] to signal or watch.
 //! - [`server`] starts `ade serve` and gives workspaces with keys of every role; [`http`] asks it.
+//! - [`web`] is a server that a job may talk to; [`within`] runs jobs in the test's own process, with an egress as it likes.
 //! - Every job gets a [`World`] of its own on the host. When the job has ended, [`World::assert_untouched`] has looked:
 //!   no container is left, the output folder holds whole files and nothing else, nothing stays in the temporary folder,
 //!   inputs, package and bystanders are as they were. A test need not ask for it.
@@ -31,6 +32,8 @@ pub mod http;
 mod package;
 mod run;
 pub mod server;
+pub mod web;
+pub mod within;
 mod world;
 pub mod zips;
 

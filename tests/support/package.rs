@@ -70,6 +70,12 @@ impl Package {
         self
     }
 
+    /// Has the manifest ask for network.
+    #[must_use]
+    pub fn asking_for_network(self) -> Self {
+        self.manifest(json!({"engine": {"defaults": {"runtime_network_access": true}}}))
+    }
+
     /// Changes the manifest by a merge patch (RFC 7396): objects are merged, null removes.
     #[must_use]
     pub fn manifest(mut self, patch: Value) -> Self {

@@ -35,3 +35,26 @@ def forked(action):
         finally:
             os._exit(0)
     return pid
+
+
+def ask(request, address=("127.0.0.1", 3128), wait=10):
+    """Sends bytes to the proxy of the job and gives all that comes back."""
+    with socket.create_connection(address, wait) as end:
+        end.sendall(request if isinstance(request, bytes) else request.encode())
+        answer = b""
+        try:
+            while chunk := end.recv(65536):
+                answer += chunk
+                if b"200 Connection established" in answer: break
+        except TimeoutError:
+            return answer.decode("latin-1") or "silence"
+        except OSError:
+            pass
+        return answer.decode("latin-1")
+
+
+def verdict(answer):
+    """The code of a refusal of the proxy, or the status line of anything else."""
+    for line in answer.split("\r\n"):
+        if line.startswith("X-ADE-Code: "): return line[12:]
+    return answer.split("\r\n")[0]

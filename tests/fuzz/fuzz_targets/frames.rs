@@ -4,7 +4,7 @@
 
 use ade::events::EventLog;
 use ade::sandbox::protocol::{
-    Decoder, Done, FromSupervisor, MAX_PAYLOAD, Progress, ProtocolError, RawEvent, Ready, parse,
+    Decoder, Done, FIRST_CONNECTION, FromSupervisor, MAX_PAYLOAD, Progress, ProtocolError, RawEvent, Ready, Relayed, parse,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -33,14 +33,20 @@ fuzz_target!(|data: &[u8]| {
     let pieces = frames(stream.chunks(usize::from(*size).max(1)).map(<[u8]>::to_vec));
     assert_eq!(whole, pieces, "the pieces in which a stream arrives do not matter");
 
-    let mut log = EventLog::new(Vec::new(), "job_fuzz", 1, 1);
+    let mut log = EventLog::new(Vec::new(), "job_fuzz", 1, 1, 1);
     for frame in whole.0 {
         match frame {
             FromSupervisor::Ready(payload) => drop(parse::<Ready>("READY", &payload)),
             FromSupervisor::Progress(payload) => drop(parse::<Progress>("PROGRESS", &payload)),
             FromSupervisor::Done(payload) => drop(parse::<Done>("DONE", &payload)),
             FromSupervisor::Output(payload) => assert!(payload.len() <= MAX_PAYLOAD),
-            FromSupervisor::EndOfOutput => {}
+            FromSupervisor::EndOfOutput | FromSupervisor::Open(_) => {}
+            FromSupervisor::Connection(number, relayed) => {
+                assert!(number >= FIRST_CONNECTION);
+                if let Relayed::Data(payload) = relayed {
+                    assert!((1..=MAX_PAYLOAD).contains(&payload.len()));
+                }
+            }
             FromSupervisor::Event(payload) => {
                 if let Ok(raw) = parse::<RawEvent>("EVENT", &payload)
                     && let Some(event) = log.from_container(&raw.event, raw.level.as_deref(), raw.detail)
