@@ -71,7 +71,7 @@ class Engine:
 
     def __init__(self, stdin: int, stdout: int) -> None:
         self.stdin = stdin
-        self._stdout = stdout
+        self.stdout = stdout
         self._reader = frames.Reader(stdin)
         self._queue: deque[Frame] = deque()
         self.tunnel: Tunnel | None = None
@@ -80,7 +80,7 @@ class Engine:
     def send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._stdout, view) :]
+            view = view[os.write(self.stdout, view) :]
 
     def event(self, event: str, level: str, detail: dict[str, Any]) -> None:
         self.send(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
@@ -660,6 +660,8 @@ def serve(engine: Engine) -> None:
 
     if (terms := job.get("egress")) is not None:
         engine.tunnel = Tunnel(engine.send, terms)
+        for pipe in (engine.stdin, engine.stdout):
+            tunnel.widen(pipe)
     wakeup = _wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
     ended = Child(engine, relay, job, None).watch(wakeup)
