@@ -20,6 +20,7 @@
 //!   inputs, package and bystanders are as they were. A test need not ask for it.
 //! - Dropping a [`World`], also in a panic, removes what containers its jobs have left. Nothing but containers with the
 //!   job ids of this very test is touched.
+//! - Dependency sets belong to the [`Sets`] of a world, or to the data folder of a server; their volumes go with it.
 //!
 //! Docker is found as `ade` finds it (`DOCKER_HOST`), and `ADE_IMAGE` chooses the image; without it `ade` builds its own.
 
@@ -31,10 +32,12 @@ pub mod http;
 mod package;
 mod run;
 pub mod server;
+pub mod sets;
 mod world;
 pub mod zips;
 
 pub use docker::Docker;
 pub use package::{Package, function};
 pub use run::{Run, Running, ade, beside_neighbours, image_id, run, run_file, start};
+pub use sets::Sets;
 pub use world::{Upload, World};

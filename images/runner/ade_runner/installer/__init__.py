@@ -28,6 +28,9 @@ WHOLE = "whole"
 def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
     """Does the work of an installer container and reports its end over the channel."""
     sys.path.append(LIBRARY)
+    # Nothing listens in here: what looks like this machine is the engine's, where an index may well be.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)
     from .order import Order
     from .tools import Log, Refused
 
