@@ -192,7 +192,12 @@ impl Sets {
             return Ok(None);
         }
         match docker.inspect_volume(&record.volume).await {
-            Ok(_) => {}
+            Ok(volume) if volume.labels.get(label::DEPS).is_some_and(|label| label == key) => {}
+            // Docker makes an empty volume, without labels, of one that went as a container was about to mount it.
+            Ok(_) => {
+                remove_volume(docker, &record.volume).await;
+                return Ok(None);
+            }
             Err(error) if status(&error) == Some(404) => return Ok(None),
             Err(error) => return Err(unavailable(&error)),
         }
