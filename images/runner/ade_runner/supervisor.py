@@ -404,6 +404,9 @@ class Child:
             if self.ended.result is None and not self._end_only:
                 self.ended.result = frame.json()
                 self._arm_end_budget()
+                # What was written since the last look counts as well.
+                if self._set_bytes is not None:
+                    self._check_disk(self._set_bytes)
         else:
             raise ProtocolError(f"unknown message 0x{frame.kind:02x}")
 
