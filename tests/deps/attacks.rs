@@ -174,7 +174,9 @@ fn a61_the_job_after_an_install_has_no_network() {
     // What is left of the way to the index says who denied it.
     assert_eq!(run.finding("answer"), "403");
     let denied = run.events_named("egress.denied");
-    assert!(!denied.is_empty() && denied.iter().all(|event| event["purpose"] == "run" && event["code"] == "network_denied"));
+    assert!(
+        !denied.is_empty() && denied.iter().all(|event| event["purpose"] == "run" && event["code"] == "network_denied")
+    );
     assert!(run.events_named("egress.connect").iter().all(|event| event["purpose"] == "install"));
     assert!(run.finding("index") != "allowed" && run.finding("dns") != "allowed");
     let decision = run.events_named("network.decision")[0];
@@ -189,8 +191,10 @@ fn a62_a_set_is_of_one_workspace_and_no_job_can_change_it() {
     for _ in 0..2 {
         let tenant = server.tenant();
         tenant.admin.put(tenant.path("/network")).json(&json!({"access": "install_only"})).send().expect(200);
-        for _ in 0..2 {
-            let job = tenant.job(&tenant.config(&asking("alpha", "import alpha")), &tenant.names());
+        for number in 0..2 {
+            // Two packages with one set of requirements.
+            let package = asking("alpha", &format!("import alpha; say('number', {number})"));
+            let job = tenant.job(&tenant.config(&package), &tenant.names());
             let record = tenant.end(&job);
             assert_eq!(record["status"], "succeeded", "{record:#}");
         }
