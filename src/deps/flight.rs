@@ -59,7 +59,8 @@ pub struct InUse {
     _lock: Lock,
 }
 
-type Outcome = Result<(), Failed>;
+/// Whether it was installed now, rather than by another process meanwhile.
+type Outcome = Result<bool, Failed>;
 
 /// Installs that go on in this process.
 #[derive(Debug, Default)]
@@ -109,7 +110,6 @@ pub async fn ensure(
             return Ok(InUse { record, installed, waited_ms, _lock: lock });
         }
         let (flight, first) = join(deps, place, &want, &key);
-        installed = first;
         let mut steps = flight.steps.subscribe();
         let mut ended = std::pin::pin!(ended(flight.outcome.clone()));
         let mut stopped = std::pin::pin!(stopped(&mut cancel));
@@ -122,14 +122,20 @@ pub async fn ensure(
                     Err(broadcast::error::RecvError::Closed) => break ended.await,
                 },
                 outcome = &mut ended => break outcome,
-                () = &mut stopped => return Err(cancelled()),
+                () = &mut stopped => {
+                    // With the last who waits, the install ends; the job has not ended before its container and its volume are gone.
+                    if Arc::into_inner(flight).is_some() {
+                        ended.await;
+                    }
+                    return Err(cancelled());
+                }
             }
         };
         while let Ok(step) = steps.try_recv() {
             told(step);
         }
         match outcome {
-            Some(Ok(())) => {}
+            Some(Ok(made)) => installed = first && made,
             Some(Err(failed)) => return Err(failed),
             None => return Err(Failed::from(broken_down())),
         }
@@ -196,11 +202,11 @@ async fn fly(
         () = stopped(&mut nobody) => return Err(cancelled()),
     };
     if deps.sets.whole(&place.docker, &want.workspace_id, key).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     install::install(deps, place, want, key, container, cancel, steps).await?;
     deps.sets.evict(&place.docker).await;
-    Ok(())
+    Ok(true)
 }
 
 /// What a set is found by. The lock is not known before the install; the set's id says it.

@@ -5,11 +5,11 @@
 //! their holder dies.
 
 use super::Place;
-use crate::sandbox::{Failure, FailureKind, label};
+use crate::sandbox::{self, Failure, FailureKind, label};
 use crate::text::plain;
 use bollard::Docker;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -286,7 +286,7 @@ impl Sets {
             }
             std::fs::remove_file(self.path(&record.workspace_id, &record.key, "log")).ok();
         }
-        remove_volume(docker, &record.volume).await
+        remove_with_users(docker, &record.volume).await
     }
 
     /// Removes the least recently used sets until the rest is within the budget; how many went.
@@ -329,7 +329,8 @@ impl Sets {
                 continue;
             }
             let record = read(&self.path(workspace_id, key, "json"));
-            if record.is_none_or(|record| record.volume != volume.name) && remove_volume(docker, &volume.name).await {
+            if record.is_none_or(|record| record.volume != volume.name) && remove_with_users(docker, &volume.name).await
+            {
                 tracing::info!(volume = volume.name, "removed what an unfinished install left");
             }
         }
@@ -360,6 +361,19 @@ impl Sets {
             }
         }
     }
+}
+
+/// Removes a volume that nobody has a lock on, and before it the containers that still have it: their engine was killed.
+async fn remove_with_users(docker: &Docker, name: &str) -> bool {
+    let filters = HashMap::from([("volume".to_owned(), vec![name.to_owned()])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
+        let Some(id) = container.id else { continue };
+        if let Err(error) = sandbox::remove(docker, &id).await {
+            tracing::warn!(volume = name, error = plain(&error.to_string(), 300), "a container still has a volume");
+        }
+    }
+    remove_volume(docker, name).await
 }
 
 /// Removes a volume; whether it is gone.

@@ -191,8 +191,10 @@ fn a62_a_set_is_of_one_workspace_and_no_job_can_change_it() {
     for _ in 0..2 {
         let tenant = server.tenant();
         tenant.admin.put(tenant.path("/network")).json(&json!({"access": "install_only"})).send().expect(200);
-        for _ in 0..2 {
-            let job = tenant.job(&tenant.config(&asking("alpha", "import alpha")), &tenant.names());
+        for number in 0..2 {
+            // Two packages with one set of requirements.
+            let package = asking("alpha", &format!("import alpha; say('number', {number})"));
+            let job = tenant.job(&tenant.config(&package), &tenant.names());
             let record = tenant.end(&job);
             assert_eq!(record["status"], "succeeded", "{record:#}");
         }

@@ -6,6 +6,7 @@ use crate::support::server::{Database, Server, Tenant, eventually};
 use crate::support::{Docker, Package, Run};
 use crate::wheel::Wheel;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn events(tenant: &Tenant, job: &str) -> Vec<Value> {
@@ -22,6 +23,11 @@ fn tenant(server: &Server) -> Tenant {
 
 fn sets_of(server: &Server) -> Vec<Value> {
     crate::support::sets::records_in(&server.data().join("deps"))
+}
+
+/// A document like no other, as the same job over the same document is one job.
+fn document(tenant: &Tenant, number: usize) -> String {
+    tenant.document(&format!("{number}.csv"), format!("Name\nAda {number}\n"))
 }
 
 /// Containers that have a volume of these sets.
@@ -43,17 +49,20 @@ fn a66_twenty_jobs_that_need_one_new_set_install_it_once() {
     let server = Server::start_on(Database::Sqlite, &args, &Site::of(&index).environment());
     let tenant = tenant(&server);
     tenant.pause(true);
-    let (config, document) = (tenant.config(&asking("alpha", "import alpha")), tenant.names());
-    let jobs: Vec<String> = (0..20).map(|_| tenant.job(&config, &document)).collect();
+    let config = tenant.config(&asking("alpha", "import alpha"));
+    let jobs: Vec<String> = (0..20).map(|number| tenant.job(&config, &document(&tenant, number))).collect();
     tenant.pause(false);
-    let mut seen = std::collections::BTreeSet::new();
+    let (mut seen, mut states) = (BTreeSet::new(), Vec::new());
     for job in &jobs {
         let record = tenant.end(job);
         assert_eq!(record["status"], "succeeded", "{record:#}");
         let ready = events(&tenant, job).into_iter().find(|event| event["event"] == "deps.ready").unwrap();
         seen.insert(ready["detail"]["set_id"].as_str().unwrap().to_owned());
+        states.push(ready["detail"]["status"].as_str().unwrap().to_owned());
     }
     assert_eq!(seen.len(), 1, "all have one set");
+    assert_eq!(states.iter().filter(|state| *state == "installed").count(), 1, "{states:?}");
+    assert_eq!(jobs.iter().collect::<BTreeSet<_>>().len(), 20);
     assert_eq!(index.downloads(&alpha.filename()), 2 * once, "one install more");
     assert_eq!(sets_of(&server).len(), 1);
 }
@@ -117,9 +126,8 @@ fn a66_a_cancelled_job_does_not_end_the_install_of_the_others_and_the_last_one_d
     let deps = server.data().join("deps");
     let volumes = || crate::support::sets::volumes_of(&deps);
     let cancel = |job: &str| tenant.editor.post(tenant.path(&format!("/jobs/{job}/cancel"))).send().expect(202);
-    let document = tenant.names();
     let config = tenant.config(&asking("alpha", "import alpha"));
-    let jobs: Vec<String> = (0..3).map(|_| tenant.job(&config, &document)).collect();
+    let jobs: Vec<String> = (0..3).map(|number| tenant.job(&config, &document(&tenant, number))).collect();
     eventually("it fetches", || index.downloads(".whl") > 0);
     eventually("all three wait", || jobs.iter().all(|job| tenant.record(job)["phase"] == "installing"));
     cancel(&jobs[0]);
@@ -132,7 +140,7 @@ fn a66_a_cancelled_job_does_not_end_the_install_of_the_others_and_the_last_one_d
 
     index.delay_files(Duration::from_secs(60));
     let config = tenant.config(&asking("beta", "import beta"));
-    let jobs: Vec<String> = (0..2).map(|_| tenant.job(&config, &document)).collect();
+    let jobs: Vec<String> = (0..2).map(|number| tenant.job(&config, &document(&tenant, number))).collect();
     eventually("it fetches", || index.downloads("beta-1.0-py3-none-any.whl") > 0);
     eventually("both wait", || jobs.iter().all(|job| tenant.record(job)["phase"] == "installing"));
     for job in &jobs {
@@ -208,8 +216,9 @@ fn a_volume_that_is_removed_behind_our_back_is_installed_anew() {
     let server = Server::start_on(Database::Sqlite, &[], &site.environment());
     let tenant = tenant(&server);
     let config = tenant.config(&package);
-    for _ in 0..2 {
-        assert_eq!(tenant.end(&tenant.job(&config, &tenant.names()))["status"], "succeeded");
+    for number in 0..2 {
+        let job = tenant.job(&config, &document(&tenant, number));
+        assert_eq!(tenant.end(&job)["status"], "succeeded");
         for volume in crate::support::sets::volumes_of(&server.data().join("deps")) {
             Docker::connect().remove_volume(&volume);
         }

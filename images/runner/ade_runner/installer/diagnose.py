@@ -26,8 +26,7 @@ _TOLD = 20
 _HASHES = re.compile(r"hash mismatch|do not match the hashes|hashes are required|mismatched hash", re.IGNORECASE)
 _MISMATCH = re.compile(r"(?:mismatch for `|^\s+)([A-Za-z0-9._-]+==[^\s`]+)(?:`| from )", re.MULTILINE)
 _ABSENT = re.compile(r"(?:Because|and) ([A-Za-z0-9._-]+)(?:[^\n]*?) (?:was not found|has no (?:usable )?wheels|is not available)")
-_PIP_MISMATCH = re.compile(r"(?:mismatch for `|^\s+)([A-Za-z0-9._-]+==[^\s`]+)(?:`| from )", re.MULTILINE)
-_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
+_PIP_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
 
 
 @dataclass(frozen=True)
