@@ -83,7 +83,7 @@ def _from_words(order: Order, said: str, kind: str) -> Refused:
         return Refused(
             "dependency_install_failed", "hash_mismatch",
             f"hash mismatch: what was fetched for {name} is not what was announced, and was not installed: {told}",
-            **({"requirement": name} if which else {}),
+            requirement=name if which else None,
         )  # fmt: skip
     if re.search(r"[Ff]ailed to build|build backend|Failed building wheel|[Mm]etadata-generation-failed", said):
         return Refused("dependency_install_failed", "build_failed", f"a source archive could not be built: {summary}")
