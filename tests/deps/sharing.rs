@@ -3,7 +3,7 @@
 use crate::index::Index;
 use crate::site::{Site, asking, block};
 use crate::support::server::{Database, Server, Tenant, eventually};
-use crate::support::{Docker, Package, Run};
+use crate::support::{Docker, Package, Run, image_id};
 use crate::wheel::Wheel;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -212,6 +212,14 @@ fn a_volume_that_is_removed_behind_our_back_is_installed_anew() {
     again.assert_succeeded();
     assert_eq!(block(&again)["status"], "installed");
     assert_eq!(block(&again)["set_id"], block(&first)["set_id"], "the same lock is the same set");
+    // One of the same name that somebody made instead is no set.
+    for volume in site.sets.volumes() {
+        Docker::connect().remove_volume(&volume);
+        Docker::connect().create_volume(&volume, &image_id(), tar::Builder::new(Vec::new()).into_inner().unwrap());
+    }
+    let again = site.install(&package);
+    again.assert_succeeded();
+    assert_eq!(block(&again)["status"], "installed");
     // A service does not look at its start only.
     let server = Server::start_on(Database::Sqlite, &[], &site.environment());
     let tenant = tenant(&server);

@@ -24,7 +24,12 @@ impl Site {
 
     /// One that gets them from the real index, whatever its addresses are here.
     pub fn real() -> Self {
-        Self::default().with("ADE_EGRESS_ALLOW_CIDRS", &addresses(&["pypi.org", "files.pythonhosted.org"]))
+        let site = Self::default().with("ADE_EGRESS_ALLOW_CIDRS", &addresses(&["pypi.org", "files.pythonhosted.org"]));
+        // Where a proxy intercepts TLS, this machine knows its authority, and the image does not.
+        match ["ADE_CA_BUNDLE", "SSL_CERT_FILE"].into_iter().find_map(|name| std::env::var(name).ok()) {
+            Some(bundle) if !bundle.is_empty() => site.with("ADE_CA_BUNDLE", &bundle),
+            _ => site,
+        }
     }
 
     /// The same with a setting.

@@ -24,7 +24,9 @@ _TIMEOUT_S = 15
 _LISTED = 5
 _TOLD = 20
 _HASHES = re.compile(r"hash mismatch|do not match the hashes|hashes are required|mismatched hash", re.IGNORECASE)
-_MISMATCH = re.compile(r"(?:mismatch for `|^\s+)([A-Za-z0-9._-]+==[^\s`]+)(?:`| from )", re.MULTILINE)
+_MISMATCH = re.compile(r"(?:mismatch for `|^ +)([A-Za-z0-9][A-Za-z0-9._-]*(?:==[^\s`]+)?)(?:`| from http| \(from )", re.MULTILINE)
+_CONFLICT = re.compile(r"^The conflict is caused by:\n((?: +\S.*\n)+)", re.MULTILINE)
+_COLLECTING = re.compile(r"^Collecting (\S+)", re.MULTILINE)
 _ABSENT = re.compile(r"(?:Because|and) ([A-Za-z0-9._-]+)(?:[^\n]*?) (?:was not found|has no (?:usable )?wheels|is not available)")
 _PIP_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
 
@@ -73,14 +75,15 @@ def explain_install(order: Order, said: str) -> Refused:
 def _from_words(order: Order, said: str, kind: str) -> Refused:
     summary = _summary(said)
     if _HASHES.search(said):
-        which = _MISMATCH.search(said)
-        name = which.group(1) if which else "a file"
+        # pip does not always say of what, but it says before what it is at.
+        which = _MISMATCH.findall(said)[:1] or _COLLECTING.findall(said)[-1:]
+        name = which[0] if which else "a file"
         digests = re.findall(r"(?:sha256:|Expected sha256 |Got\s+)([0-9a-f]{64})", said)
         told = f"expected {digests[0]}, got {digests[1]}" if len(digests) > 1 else summary
         return Refused(
             "dependency_install_failed", "hash_mismatch",
             f"hash mismatch: what was fetched for {name} is not what was announced, and was not installed: {told}",
-            **({"requirement": name} if which else {}),
+            requirement=name if which else None,
         )  # fmt: skip
     if re.search(r"[Ff]ailed to build|build backend|Failed building wheel|[Mm]etadata-generation-failed", said):
         return Refused("dependency_install_failed", "build_failed", f"a source archive could not be built: {summary}")
@@ -96,17 +99,19 @@ def _from_words(order: Order, said: str, kind: str) -> Refused:
             f"or add it to the wheelhouse with `ade wheelhouse add`",
             requirement=name,
         )  # fmt: skip
-    if re.search(r"unsatisfiable|ResolutionImpossible|conflicting", said):
-        return Refused("dependency_unavailable", "conflict", f"the requirements contradict each other: {summary}")
     if absent:
         return Refused(kind, "not_found", f"{absent.group(1)}, which the requirements need, cannot be had: {summary}", requirement=absent.group(1))
+    if re.search(r"unsatisfiable|ResolutionImpossible|conflicting", said):
+        return Refused("dependency_unavailable", "conflict", f"the requirements contradict each other: {summary}")
     if transport and kind != "dependency_unavailable":
         return Refused("dependency_install_failed", "index_unreachable", f"a download failed: {summary}")
     return Refused(kind, "install_failed", f"the installer failed: {summary}")
 
 
 def _summary(said: str) -> str:
-    """The sentence of uv that says why, or the last error of pip, on one line."""
+    """The sentence of uv that says why, or what pip says of a conflict, or its last error, on one line."""
+    if conflict := _CONFLICT.search(said):
+        return "; ".join(line.strip() for line in conflict.group(1).splitlines())[:700]
     lines = [line.strip(" ×╰─▶│\n\t").removeprefix("cause: ") for line in said.splitlines()]
     start = next((at for at, line in enumerate(lines) if line.startswith("Because")), None)
     if start is None:
