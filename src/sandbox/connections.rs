@@ -5,7 +5,8 @@
 //! what goes in to the container.
 
 use super::protocol::{
-    DOWN_WINDOW, FIRST_CONNECTION, HEADER_LEN, MAX_PAYLOAD, ProtocolError, Relayed, ToSupervisor, UP_WINDOW, data_header,
+    DOWN_WINDOW, FIRST_CONNECTION, HEADER_LEN, MAX_PAYLOAD, ProtocolError, Relayed, ToSupervisor, UP_WINDOW,
+    data_header,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;

@@ -351,10 +351,11 @@ fn a_job_may_make_so_many_connections_and_transfer_so_many_bytes() {
 fn the_last_hook_has_network_too_when_a_process_of_its_own_runs_it() {
     let web = Web::http("127.0.0.96");
     let ask = format!("say('answer', verdict(ask('GET {} HTTP/1.1\\r\\n\\r\\n')))", web.url("/hello"));
-    let package =
-        Package::attacking(&format!("{ask}\nend = socket.create_connection(('127.0.0.1', 3128))\ntime.sleep(0.3)\nos._exit(3)"))
-            .hook("on_job_end", &crate::support::function(&ask))
-            .asking_for_network();
+    let package = Package::attacking(&format!(
+        "{ask}\nend = socket.create_connection(('127.0.0.1', 3128))\ntime.sleep(0.3)\nos._exit(3)"
+    ))
+    .hook("on_job_end", &crate::support::function(&ask))
+    .asking_for_network();
     let run = run(&package, &[Upload::names()], &["--egress-allow-cidrs", "127.0.0.96/32"]);
     run.assert_failed("script_error", &["exit code 3"]);
     let answers = run.log().into_iter().filter(|line| *line == "answer: HTTP/1.1 200 OK").count();
