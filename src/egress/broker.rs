@@ -15,11 +15,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// From a new connection to the end of the head of its request.
 const HEAD_BUDGET: Duration = Duration::from_secs(10);
+/// Names that are looked up at once for one container.
+const LOOKUPS: usize = 8;
 /// Time for a client to take what is under way and close, after the last word of its server.
 const LINGER: Duration = Duration::from_secs(2);
 /// The same, after a refusal, which is short.
@@ -68,6 +71,8 @@ pub struct Broker {
     /// Connections that are being served.
     open: AtomicU16,
     bytes: Traffic,
+    /// Turns to look up names.
+    lookups: Semaphore,
 }
 
 /// What is known of a connection while it is served.
@@ -82,7 +87,8 @@ impl Broker {
     /// A proxy that gives what was granted.
     #[must_use]
     pub fn new(egress: Arc<Egress>, grant: Grant) -> Self {
-        Self { egress, grant, taken: AtomicU16::new(0), open: AtomicU16::new(0), bytes: Traffic::default() }
+        let (taken, open) = (AtomicU16::new(0), AtomicU16::new(0));
+        Self { egress, grant, taken, open, bytes: Traffic::default(), lookups: Semaphore::new(LOOKUPS) }
     }
 
     /// What a client is told when no further connection is recorded.
@@ -152,7 +158,7 @@ impl Broker {
         let target = trace.target.get_or_init(|| target);
         let granted = self.grant.rule(target)?;
         let dialled = tokio::select! {
-            dialled = self.egress.dial(target, &ask) => dialled?,
+            dialled = self.egress.dial(target, &ask, &self.lookups) => dialled?,
             () = connection.gone() => return Err(abandoned()),
         };
         let Dialled { mut server, address, rule, said } = dialled;

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// Addresses of one name that are tried.
 const TRIES: usize = 4;
@@ -60,16 +61,17 @@ pub struct Dialled {
 }
 
 impl Egress {
-    /// Connects to a target within the time that there is.
+    /// Connects to a target within the time that there is. `own` are the job's own turns to look up names, so that none takes all
+    /// of the node's.
     ///
     /// # Errors
     /// Every way in which that fails.
-    pub(super) async fn dial(&self, target: &Target, ask: &Ask) -> Result<Dialled, Refusal> {
+    pub(super) async fn dial(&self, target: &Target, ask: &Ask, own: &Semaphore) -> Result<Dialled, Refusal> {
         let within = self.bounds.connect;
         let dialled = async {
             match &self.upstream {
-                None => self.straight(target).await,
-                Some(upstream) => self.through(upstream, target, ask).await,
+                None => self.straight(target, own).await,
+                Some(upstream) => self.through(upstream, target, ask, own).await,
             }
         };
         tokio::time::timeout(within, dialled).await.unwrap_or_else(|_| {
@@ -78,8 +80,8 @@ impl Egress {
         })
     }
 
-    async fn straight(&self, target: &Target) -> Result<Dialled, Refusal> {
-        let addresses = self.resolve(target).await?;
+    async fn straight(&self, target: &Target, own: &Semaphore) -> Result<Dialled, Refusal> {
+        let addresses = self.resolve(target, own).await?;
         let permitted = self.permitted(target, &addresses)?;
         let mut last = String::new();
         for (address, rule) in permitted.into_iter().take(TRIES) {
@@ -93,9 +95,15 @@ impl Egress {
 
     /// Through the instance's proxy. It makes the connection, so that what it resolves the name to is for it to judge; what the
     /// engine can tell of the address it judges itself.
-    async fn through(&self, upstream: &Upstream, target: &Target, ask: &Ask) -> Result<Dialled, Refusal> {
+    async fn through(
+        &self,
+        upstream: &Upstream,
+        target: &Target,
+        ask: &Ask,
+        own: &Semaphore,
+    ) -> Result<Dialled, Refusal> {
         let failed = |what: String| Refusal::new(Code::UpstreamProxy, &format!("the proxy of this instance: {what}"));
-        let rule = match self.resolve(target).await {
+        let rule = match self.resolve(target, own).await {
             Ok(addresses) => self.permitted(target, &addresses)?.swap_remove(0).1,
             Err(refusal) if refusal.code == Code::NameNotResolved => "upstream proxy".to_owned(),
             Err(refusal) => return Err(refusal),
@@ -118,12 +126,13 @@ impl Egress {
         Ok(Dialled { server, address: None, rule, said })
     }
 
-    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, Refusal> {
+    async fn resolve(&self, target: &Target, own: &Semaphore) -> Result<Vec<IpAddr>, Refusal> {
         let name = match &target.host {
             Host::Address(address) => return Ok(vec![*address]),
             Host::Name(name) => name,
         };
         let found = {
+            let _own = own.acquire().await;
             let _turn = self.lookups.acquire().await;
             (self.resolver.0)(name.clone()).await
         };
