@@ -121,7 +121,8 @@ async fn course(
     let errors = made.diagnostics.iter().filter(|diagnostic| diagnostic["level"] == "error");
     if let Some(first) = errors.clone().next() {
         let text = |key: &str| plain(first[key].as_str().unwrap_or_default(), 500);
-        let message = format!("the package has {} error(s), first: {}: {}", errors.count(), text("path"), text("message"));
+        let message =
+            format!("the package has {} error(s), first: {}: {}", errors.count(), text("path"), text("message"));
         return Err(Failure {
             script: Some(text("path")),
             line: first["line"].as_u64().and_then(|line| u32::try_from(line).ok()),
@@ -269,7 +270,8 @@ impl Observer for Collector {
             "deps.ready" | "deps.failed" => self.installing = false,
             "log" if !self.installing => {
                 let stream = ["stderr", "hook"].into_iter().find(|stream| *stream == text("stream"));
-                let line = OutputLine { stream: stream.unwrap_or("stdout").to_owned(), text: plain(text("text"), LINE) };
+                let line =
+                    OutputLine { stream: stream.unwrap_or("stdout").to_owned(), text: plain(text("text"), LINE) };
                 self.line(line);
             }
             "truncated" => self.dropped += event.detail.get("lines").and_then(Value::as_u64).unwrap_or_default(),

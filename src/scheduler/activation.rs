@@ -119,7 +119,9 @@ impl Activations {
 
     /// Cancels all.
     pub(super) fn stop(&self) {
-        self.running().values().for_each(|running| drop(running.cancel.send_replace(true)));
+        for running in self.running().values() {
+            running.cancel.send_replace(true);
+        }
     }
 }
 
@@ -225,11 +227,13 @@ impl Scheduler {
 impl Inner {
     fn why_no_node(&self) -> String {
         let report = self.health.report();
-        report.into_iter().find_map(|(part, state)| {
-            use crate::health::Part;
-            matches!(part, Part::Docker | Part::Image).then(|| state.err()).flatten()
-        })
-        .unwrap_or_else(|| "this node is not ready for containers".to_owned())
+        report
+            .into_iter()
+            .find_map(|(part, state)| {
+                use crate::health::Part;
+                matches!(part, Part::Docker | Part::Image).then(|| state.err()).flatten()
+            })
+            .unwrap_or_else(|| "this node is not ready for containers".to_owned())
     }
 
     async fn activate(
