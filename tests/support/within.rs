@@ -4,6 +4,7 @@ use super::docker::Docker;
 use super::package::Package;
 use super::run::image_id;
 use super::world::{Upload, World};
+use ade::deps::{Deps, Index, Sets};
 use ade::egress::{Bounds, Egress, Resolver};
 use ade::events::Event;
 use ade::job::{self, Node, Observer};
@@ -33,6 +34,8 @@ pub fn node(egress: Egress) -> Node {
         egress: Arc::new(egress),
         instance: "ade-test".into(),
         node: Some("node_of_the_test".into()),
+        // Its jobs have no requirements.
+        deps: Deps::new(Index::default(), Sets::new("/nonexistent".into(), 0)),
     }
 }
 
