@@ -137,8 +137,8 @@ pub struct Settings {
     pub egress_allow_cidrs: Vec<IpNet>,
 
     /// HTTP proxy that connections of jobs go out through, `http://user:password@host:port` [default: none]
-    #[arg(long, env = "ADE_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, global = true)]
-    pub upstream_proxy: Option<Upstream>,
+    #[arg(long, env = "ADE_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, value_parser = upstream, global = true)]
+    pub upstream_proxy: Option<Result<Upstream, String>>,
 
     /// Connections of one job at once
     #[arg(long, env = "ADE_EGRESS_CONNECTIONS", value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512), global = true)]
@@ -197,6 +197,12 @@ impl Settings {
 fn cidr(text: &str) -> Result<IpNet, String> {
     let net = text.trim().parse::<IpNet>().or_else(|_| text.trim().parse::<IpAddr>().map(IpNet::from));
     net.map_err(|_| "write networks such as 10.1.0.0/16 or fd00::/8, separated by commas".into())
+}
+
+/// A proxy, or what is wrong with it: an error here would be shown with the whole text, password and all.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a parser")]
+fn upstream(text: &str) -> Result<Result<Upstream, String>, String> {
+    Ok(text.parse())
 }
 
 fn cpus(text: &str) -> Result<f64, String> {

@@ -127,7 +127,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                         "egress",
                         Verdict::Error,
                         failure.message,
-                        "name a PEM file of at most 4 MiB, or unset ADE_CA_BUNDLE",
+                        "see the message: set ADE_CA_BUNDLE or ADE_UPSTREAM_PROXY to what can be used, or unset it",
                     );
                     return;
                 }

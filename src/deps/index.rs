@@ -80,6 +80,22 @@ pub struct Index {
     pub timeout: Duration,
 }
 
+impl Default for Index {
+    /// As without any setting.
+    fn default() -> Self {
+        Self {
+            tool: Tool::Uv,
+            url: PUBLIC_INDEX.to_owned(),
+            extra_urls: Vec::new(),
+            file_hosts: Vec::new(),
+            wheelhouse: None,
+            workspace_wheelhouses: None,
+            max_set_mb: 2048,
+            timeout: Duration::from_secs(600),
+        }
+    }
+}
+
 impl Index {
     /// What an installer may reach: the hosts of the indexes and of their files.
     #[must_use]
@@ -163,16 +179,8 @@ mod tests {
     use super::*;
 
     fn index(url: &str, extra: &[&str]) -> Index {
-        Index {
-            tool: Tool::Uv,
-            url: url.to_owned(),
-            extra_urls: extra.iter().map(|url| (*url).to_owned()).collect(),
-            file_hosts: Vec::new(),
-            wheelhouse: None,
-            workspace_wheelhouses: None,
-            max_set_mb: 1,
-            timeout: Duration::from_secs(1),
-        }
+        let extra_urls = extra.iter().map(|url| (*url).to_owned()).collect();
+        Index { url: url.to_owned(), extra_urls, ..Index::default() }
     }
 
     #[test]

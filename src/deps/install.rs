@@ -1,7 +1,7 @@
 //! The installer container: what it is told, and what is believed of what it says.
 
 use super::flight::{Failed, Step};
-use super::index::{Index, Wheelhouse};
+use super::index::{Index, Tool, Wheelhouse};
 use super::secrets::Secrets;
 use super::sets::{Locked, Record, boot_id, remove_volume};
 use super::{Deps, Place, Want, cancelled};
@@ -134,12 +134,7 @@ impl Run<'_> {
         cancel: watch::Receiver<bool>,
         told: &mut (dyn FnMut(Step) + Send),
     ) -> Result<(Resolved, String, String), Failed> {
-        if self.want.source_builds && self.index.has_credentials() && self.want.network.install.allowed {
-            return Err(Failed::from(Failure::new(
-                FailureKind::DependencyUnavailable,
-                "this package may build from source, and the index needs credentials, which a build script could read: put what must be built into the wheelhouse, or forbid source builds with `ade network set`",
-            )));
-        }
+        self.refusal().map_or(Ok(()), |refusal| Err(Failed::from(refusal)))?;
         let secrets = self.index.secrets();
         let outputs = Arc::new(tempfile::tempdir().map_err(|error| {
             Failure::new(FailureKind::HostIo, format!("cannot make a temporary folder: {error}; free space there"))
@@ -186,6 +181,28 @@ impl Run<'_> {
             Outcome::Cancelled(_) => Err(Failed { log, ..cancelled() }),
             Outcome::Failed(failure) => Err(Failed { failure: self.judged(failure, &secrets), log }),
         }
+    }
+
+    /// What the settings of the instance do not let this package have.
+    fn refusal(&self) -> Option<Failure> {
+        if !self.want.network.install.allowed {
+            return None;
+        }
+        let (code, message) = if self.want.source_builds && self.index.has_credentials() {
+            (
+                "source_builds_and_credentials",
+                "this package may build from source, and the index needs credentials, which a build script could read: put what must be built into the wheelhouse, or forbid source builds with `ade network set`",
+            )
+        } else if self.index.tool == Tool::Pip && !self.index.extra_urls.is_empty() {
+            (
+                "pip_mixes_indexes",
+                "pip takes the highest version that any index has, so that a public package could take the place of one of yours: set ADE_INSTALLER=uv, which asks one index after the other, or take ADE_EXTRA_INDEX_URLS away",
+            )
+        } else {
+            return None;
+        };
+        let detail = Some(json!({"code": code}));
+        Some(Failure { detail, ..Failure::new(FailureKind::DependencyUnavailable, message) })
     }
 
     fn limits(&self) -> Limits {

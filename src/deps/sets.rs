@@ -192,7 +192,12 @@ impl Sets {
             return Ok(None);
         }
         match docker.inspect_volume(&record.volume).await {
-            Ok(_) => {}
+            Ok(volume) if volume.labels.get(label::DEPS).is_some_and(|label| label == key) => {}
+            // Docker makes an empty volume, without labels, of one that went as a container was about to mount it.
+            Ok(_) => {
+                remove_volume(docker, &record.volume).await;
+                return Ok(None);
+            }
             Err(error) if status(&error) == Some(404) => return Ok(None),
             Err(error) => return Err(unavailable(&error)),
         }
@@ -255,14 +260,15 @@ impl Sets {
                     continue;
                 }
                 let Some(record) = read(&path) else { continue };
-                let last_used =
+                let modified =
                     file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                let last_used = last_used.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-                found.push(Listed { record, last_used });
+                let last_used = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+                found.push((modified, Listed { record, last_used }));
             }
         }
-        found.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.record.set_id.cmp(&b.record.set_id)));
-        found
+        // By more than the seconds that are shown: sets are often used in quick succession.
+        found.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.record.set_id.cmp(&other.record.set_id)));
+        found.into_iter().map(|(_, listed)| listed).collect()
     }
 
     /// Removes a set, unless somebody uses it; whether it is gone.

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 /// From a new connection to the end of the head of its request.
 const HEAD_BUDGET: Duration = Duration::from_secs(10);
-/// Time for a client to read an answer and close, after the proxy has said its last word.
+/// Time for a client to take what is under way and close, after the last word of its server.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same, after a refusal, which is short.
+const LINGER_REFUSED: Duration = Duration::from_millis(250);
 
 /// A connection that a process in a container has made: where to, and what became of it.
 #[derive(Debug, Clone)]
@@ -127,8 +129,9 @@ impl Broker {
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !is_over {
             // A client that is not done reading loses what it was told when the connection is closed at once.
+            let patience = if matches!(ending, Ending::Refused(_)) { LINGER_REFUSED } else { LINGER };
             let closing = async move {
-                linger(&connection).await;
+                linger(&connection, patience).await;
                 connection.close().await;
             };
             tokio::select! {
@@ -249,10 +252,10 @@ async fn read_head(connection: &Connection) -> Result<(Head, BytesMut), Refusal>
 }
 
 /// Waits, for a while, until the client has closed.
-async fn linger(connection: &Connection) {
+async fn linger(connection: &Connection, patience: Duration) {
     let drained = async {
         while let Ok(Some(_)) = connection.receive().await {}
         connection.gone().await;
     };
-    timeout(LINGER, drained).await.ok();
+    timeout(patience, drained).await.ok();
 }

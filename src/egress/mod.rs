@@ -43,6 +43,8 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 ];
 /// Largest bundle, bytes; those of distributions have some 220 KB.
 const BUNDLE_BYTES: u64 = 4 * 1024 * 1024;
+/// Connections that may be told at once that there are too many.
+const REFUSED_AT_ONCE: u16 = 64;
 /// Names that are looked up at once on a node: each takes a thread.
 const LOOKUPS: usize = 32;
 
@@ -65,7 +67,7 @@ impl Bounds {
     /// Connections that a supervisor may relay at once: some more than it may have, so that their clients are told.
     #[must_use]
     pub const fn relayed_at_once(&self) -> u16 {
-        self.at_once.saturating_add(16)
+        self.at_once.saturating_add(REFUSED_AT_ONCE)
     }
 
     /// Connections that a supervisor may relay in all: one more than it may have, to be recorded; it tells the clients of later
@@ -91,7 +93,7 @@ impl Egress {
     /// As the settings say. Reads the bundle of certificate authorities.
     ///
     /// # Errors
-    /// `host_io` when the bundle that an admin named cannot be read.
+    /// `host_io` when the bundle or the upstream proxy that an admin named cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
         let bounds = Bounds {
             at_once: settings.egress_connections,
@@ -100,7 +102,10 @@ impl Egress {
             connect: Duration::from_secs(settings.egress_connect_seconds),
             idle: Duration::from_secs(settings.egress_idle_seconds),
         };
-        let (allowed, upstream) = (settings.egress_allow_cidrs.clone(), settings.upstream_proxy.clone());
+        let upstream = settings.upstream_proxy.clone().transpose().map_err(|error| {
+            Failure::new(FailureKind::HostIo, format!("ADE_UPSTREAM_PROXY cannot be used: {error}"))
+        })?;
+        let allowed = settings.egress_allow_cidrs.clone();
         Ok(Self { ca_bundle: ca_bundle(settings.ca_bundle.as_deref())?, ..Self::within(bounds, allowed, upstream) })
     }
 

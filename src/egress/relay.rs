@@ -7,12 +7,16 @@ use super::target::Target;
 use crate::sandbox::connections::{Connection, Gone};
 use bytes::{BufMut, Bytes};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
+
+/// Time without any byte after which a client that says no more is taken for gone: a socket that was closed looks like one that
+/// was half-closed, until something is sent to it.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Bytes both ways.
 #[derive(Debug, Default)]
@@ -74,15 +78,16 @@ impl Relay<'_> {
         // Small messages of either side are worth more than full packets.
         server.set_nodelay(true).ok();
         let (from, to) = server.into_split();
-        let both = async { tokio::try_join!(self.up(to, first), self.down(from, said)) };
+        let half_closed = AtomicBool::new(false);
+        let both = async { tokio::try_join!(self.up(to, first, &half_closed), self.down(from, said)) };
         tokio::select! {
             end = both => end.err().unwrap_or(End::Done),
             () = self.connection.gone() => End::Done,
-            () = self.silence() => End::Idle,
+            end = self.silence(&half_closed) => end,
         }
     }
 
-    async fn up(&self, mut to: OwnedWriteHalf, first: Bytes) -> Result<(), End> {
+    async fn up(&self, mut to: OwnedWriteHalf, first: Bytes, half_closed: &AtomicBool) -> Result<(), End> {
         let mut guard = Guard::new(self.guarded);
         let mut left = match self.body {
             Some(Body::Length(length)) => length,
@@ -97,13 +102,14 @@ impl Relay<'_> {
             count(&self.own.sent, &self.all.sent, passed.len(), self.limit)?;
             to.write_all(&passed).await?;
             if left == 0 {
-                // More than the request is nobody's. The server answers and closes; a server that is told that the client is
-                // done may think that it went away.
-                return Ok(());
+                // More than the request is nobody's, and a client that closes before it has the answer wants none.
+                while self.connection.receive().await?.is_some() {}
+                return Err(End::Broken);
             }
             self.connection.taken(taken).await?;
             next = self.connection.receive().await?;
         }
+        half_closed.store(true, Ordering::Relaxed);
         to.shutdown().await?;
         Ok(())
     }
@@ -121,7 +127,8 @@ impl Relay<'_> {
             let read = from.read_buf(&mut frame).await?;
             if read == 0 {
                 self.connection.end().await?;
-                return Ok(());
+                // One answer is all that there is to one request.
+                return if self.body.is_some() { Err(End::Done) } else { Ok(()) };
             }
             count(&self.own.received, &self.all.received, read, self.limit)?;
             self.connection.send(frame.into_inner()).await?;
@@ -129,7 +136,7 @@ impl Relay<'_> {
     }
 
     /// Completes when no byte has come for too long.
-    async fn silence(&self) {
+    async fn silence(&self, half_closed: &AtomicBool) -> End {
         let seen = || self.own.sent.load(Ordering::Relaxed) + self.own.received.load(Ordering::Relaxed);
         let (mut last, mut since) = (seen(), Instant::now());
         let step = (self.idle / 4).min(Duration::from_secs(1));
@@ -139,7 +146,9 @@ impl Relay<'_> {
             if now != last {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() >= self.idle {
-                return;
+                return End::Idle;
+            } else if half_closed.load(Ordering::Relaxed) && since.elapsed() >= HALF_CLOSED {
+                return End::Broken;
             }
         }
     }

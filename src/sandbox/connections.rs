@@ -5,7 +5,8 @@
 //! what goes in to the container.
 
 use super::protocol::{
-    FIRST_CONNECTION, HEADER_LEN, MAX_PAYLOAD, ProtocolError, Relayed, ToSupervisor, WINDOW, data_header,
+    DOWN_WINDOW, FIRST_CONNECTION, HEADER_LEN, MAX_PAYLOAD, ProtocolError, Relayed, ToSupervisor, UP_WINDOW,
+    data_header,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What is taken from a connection before the supervisor gets new credit for it, bytes.
-const CREDIT_STEP: u32 = WINDOW / 4;
+const CREDIT_STEP: u32 = UP_WINDOW / 4;
 /// Time for tasks to say what became of their connections when the job is over.
 const CLOSE_BUDGET: Duration = Duration::from_secs(2);
 
@@ -146,9 +147,9 @@ impl Default for State {
     fn default() -> Self {
         Self {
             inbox: BytesMut::new(),
-            receive: WINDOW,
+            receive: UP_WINDOW,
             owed: 0,
-            send: WINDOW,
+            send: DOWN_WINDOW,
             they_ended: false,
             they_reset: false,
             we_reset: false,
@@ -181,7 +182,7 @@ impl State {
             }
             Relayed::End => self.they_ended = true,
             Relayed::Credit(more) => {
-                let sum = self.send.checked_add(more).filter(|sum| more > 0 && *sum <= WINDOW);
+                let sum = self.send.checked_add(more).filter(|sum| more > 0 && *sum <= DOWN_WINDOW);
                 self.send = sum.ok_or(ProtocolError::Order("more credit for a connection than there can be"))?;
             }
             Relayed::Reset => {
@@ -228,7 +229,7 @@ impl Connection {
     pub async fn taken(&self, bytes: usize) -> Result<(), Gone> {
         let credit = {
             let mut state = self.end.state();
-            state.owed += u32::try_from(bytes).unwrap_or(u32::MAX).min(WINDOW);
+            state.owed += u32::try_from(bytes).unwrap_or(u32::MAX).min(UP_WINDOW);
             let due = state.owed >= CREDIT_STEP && !state.they_ended && !state.they_reset && !state.we_reset;
             let credit = if due { std::mem::take(&mut state.owed) } else { 0 };
             state.receive += credit;
@@ -436,7 +437,7 @@ mod tests {
         let received = connection.receive().await.unwrap().unwrap();
         connection.taken(received.len()).await.unwrap();
         assert_eq!(frames.recv().await.unwrap()[..], [0x06, 0, 0, 16, 0, 0, 0, 4, 0, 1, 0, 0]);
-        for _ in 0..4 {
+        for _ in 0..16 {
             assert_eq!(connection.room().await.unwrap(), MAX_PAYLOAD);
             connection.write(&[1; MAX_PAYLOAD]).await.unwrap();
         }

@@ -15,9 +15,11 @@ pub const HEADER_LEN: usize = 8;
 
 /// Number of the first relayed connection of a job; the others follow without gaps.
 pub const FIRST_CONNECTION: u16 = 16;
-/// Bytes of a relayed connection that one side may send before the other has taken them: the credit that both begin with, and
-/// the most that there can be.
-pub const WINDOW: u32 = 256 * 1024;
+/// Bytes of a relayed connection that the engine may send before the supervisor has passed them on: the credit that it begins
+/// with, and the most that it can have. Several milliseconds pass before it gets more, through Docker and back.
+pub const DOWN_WINDOW: u32 = 1024 * 1024;
+/// The same, for the supervisor; what it sends is the engine's to hold.
+pub const UP_WINDOW: u32 = 256 * 1024;
 
 const INPUT: u16 = 1;
 const OUTPUT: u16 = 2;

@@ -124,7 +124,9 @@ fn desynchronised() -> Vec<u8> {
 fn a06_an_archive_that_two_readers_would_read_differently_is_refused_whole() {
     let bytes = desynchronised();
     let folder = tempfile::tempdir().unwrap();
-    let refused = ade::sandbox::archive::read_outputs(&bytes[..], folder.path(), 1 << 20).unwrap_err();
+    let refused =
+        ade::sandbox::archive::read_outputs(&bytes[..], folder.path(), 1 << 20, &ade::sandbox::archive::OUTPUTS)
+            .unwrap_err();
     assert_eq!(refused.kind.as_str(), "output_invalid");
     assert!(refused.message.contains("pax") && refused.message.contains("XHeader"), "{refused}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing of it may reach the disk");

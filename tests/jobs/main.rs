@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod egress;
 mod examples;
 mod executions;
 mod hooks;

@@ -3,7 +3,8 @@
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder, StartContainerOptions,
+    UploadToContainerOptionsBuilder,
 };
 use std::collections::HashMap;
 use tokio::runtime::Runtime;
@@ -55,6 +56,52 @@ impl Docker {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
+    }
+
+    /// Names of the volumes with a label, written `name=value`.
+    pub fn volumes_with(&self, label: &str) -> Vec<String> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let listed = self.runtime.block_on(self.client.list_volumes(Some(options))).expect("Docker lists volumes");
+        listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
+    }
+
+    /// Names of the containers that have a volume, running or not.
+    pub fn users_of(&self, volume: &str) -> Vec<String> {
+        let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = self.runtime.block_on(self.client.list_containers(Some(options))).unwrap_or_default();
+        let name = |container: ContainerSummary| Some(container.names?.first()?.trim_start_matches('/').to_owned());
+        listed.into_iter().filter_map(name).collect()
+    }
+
+    /// Removes a volume, and before it what containers still have it.
+    pub fn remove_volume(&self, name: &str) {
+        for container in self.users_of(name) {
+            self.remove(&container);
+        }
+        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+        self.runtime.block_on(self.client.remove_volume(name, Some(options))).ok();
+    }
+
+    /// Makes a volume and fills it from a tar archive, through a container that is never started.
+    pub fn create_volume(&self, name: &str, image: &str, archive: Vec<u8>) {
+        let container = format!("{name}-filler");
+        let host = bollard::models::HostConfig { binds: Some(vec![format!("{name}:/job")]), ..Default::default() };
+        let body = ContainerCreateBody {
+            image: Some(image.into()),
+            network_disabled: Some(true),
+            host_config: Some(host),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(&container).build();
+        let uploaded = self.runtime.block_on(async {
+            self.client.create_container(Some(options), body).await.expect("Docker creates a container");
+            let upload = UploadToContainerOptionsBuilder::default().path("/job").build();
+            self.client.upload_to_container(&container, Some(upload), bollard::body_full(archive.into())).await
+        });
+        self.remove(&container);
+        uploaded.expect("Docker unpacks files into a volume");
     }
 
     /// A container as Docker knows it; `None` when there is none of that name or id.

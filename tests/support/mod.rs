@@ -21,6 +21,7 @@
 //!   inputs, package and bystanders are as they were. A test need not ask for it.
 //! - Dropping a [`World`], also in a panic, removes what containers its jobs have left. Nothing but containers with the
 //!   job ids of this very test is touched.
+//! - Dependency sets belong to the [`Sets`] of a world, or to the data folder of a server; their volumes go with it.
 //!
 //! Docker is found as `ade` finds it (`DOCKER_HOST`), and `ADE_IMAGE` chooses the image; without it `ade` builds its own.
 
@@ -32,6 +33,7 @@ pub mod http;
 mod package;
 mod run;
 pub mod server;
+pub mod sets;
 pub mod web;
 pub mod within;
 mod world;
@@ -40,4 +42,5 @@ pub mod zips;
 pub use docker::Docker;
 pub use package::{Package, function};
 pub use run::{Run, Running, ade, beside_neighbours, image_id, run, run_file, start};
+pub use sets::Sets;
 pub use world::{Upload, World};

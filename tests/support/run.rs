@@ -78,6 +78,7 @@ impl Running {
             .arg("--")
             .arg(&world.package)
             .args(&world.inputs);
+        command.env("ADE_DEPS_DIR", world.sets.folder());
         command.env("TMPDIR", world.root().join("tmp")).current_dir(world.root());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         prepare(&mut command);
@@ -251,6 +252,18 @@ impl Run {
             assert!(self.message().contains(part), "{part:?} is not in: {}", self.message());
         }
         self
+    }
+
+    /// An output file as text.
+    #[track_caller]
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}; {}", self.stdout))
+    }
+
+    /// An output file as JSON.
+    #[track_caller]
+    pub fn json_file(&self, name: &str) -> Value {
+        serde_json::from_str(&self.text(name)).unwrap()
     }
 
     /// The details of all events of a name, in order.

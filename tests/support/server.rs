@@ -187,10 +187,12 @@ impl Drop for Server {
         }
         // Docker may be what failed the test; cleaning up must not panic in a panic.
         let instance = std::mem::take(&mut self.instance);
+        let deps = self.data().join("deps");
         std::panic::catch_unwind(move || {
             if !instance.is_empty() {
                 Docker::connect().remove_of_instance(&instance);
             }
+            super::sets::remove_all(&deps);
         })
         .ok();
         self.postgres.take();

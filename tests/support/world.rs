@@ -2,13 +2,16 @@
 
 use super::docker::Docker;
 use super::package::Package;
+use super::sets::Sets;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Names of the files that a job may leave in its output folder.
-const FILES: [&str; 4] = ["normalized.xlsx", "artifact.json", "events.ndjson", "run-request.json"];
+const FILES: [&str; 6] =
+    ["normalized.xlsx", "artifact.json", "events.ndjson", "run-request.json", "packages.txt", "install.log"];
 
 /// An input of a job.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ pub struct World {
     pub inputs: Vec<PathBuf>,
     /// Whether `ade` was killed: what it had asked Docker for may still come.
     pub abandoned: bool,
+    /// The dependency sets that its jobs find and make; its own, unless a test shares them between worlds.
+    pub sets: Arc<Sets>,
 }
 
 impl World {
@@ -80,7 +85,7 @@ impl World {
         let package = package(root);
         let inputs = uploads.iter().map(|upload| write_upload(&root.join("in"), upload)).collect();
         let before = snapshot(root);
-        Self { folder, before, package, inputs, abandoned: false }
+        Self { folder, before, package, inputs, abandoned: false, sets: Arc::default() }
     }
 
     /// The folder of everything.
@@ -151,6 +156,7 @@ impl World {
                     assert!(text.ends_with('\n'), "{name} is half-written");
                     text.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).expect("an event")));
                 }
+                "packages.txt" | "install.log" => assert!(content.ends_with(b"\n"), "{name} is half-written"),
                 _ => drop(
                     serde_json::from_slice::<Value>(&content)
                         .unwrap_or_else(|error| panic!("{name} is half-written: {error}")),

@@ -21,8 +21,10 @@ INPUT, OUTPUT = 1, 2
 
 FIRST_CONNECTION = 16
 """Stream number of the first relayed connection; the others follow without gaps."""
-WINDOW = 262_144
-"""Bytes of a relayed connection that one side may send before the other has taken them."""
+DOWN_WINDOW = 1_048_576
+"""Bytes of a relayed connection that the engine may send before they are passed on to the client."""
+UP_WINDOW = 262_144
+"""The same, for what is sent to the engine."""
 
 _HEADER = struct.Struct(">BBHI")
 HEADER_SIZE = _HEADER.size
@@ -102,7 +104,7 @@ class Reader:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._buffer = bytearray(4 * (HEADER_SIZE + MAX_PAYLOAD))
+        self._buffer = bytearray(8 * (HEADER_SIZE + MAX_PAYLOAD))
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
 

@@ -72,7 +72,7 @@ class Engine:
 
     def __init__(self, stdin: int, stdout: int) -> None:
         self.stdin = stdin
-        self._stdout = stdout
+        self.stdout = stdout
         self._reader = frames.Reader(stdin)
         self._queue: deque[Frame] = deque()
         self.tunnel: Tunnel | None = None
@@ -81,7 +81,7 @@ class Engine:
     def send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._stdout, view) :]
+            view = view[os.write(self.stdout, view) :]
 
     def event(self, event: str, level: str, detail: dict[str, Any]) -> None:
         self.send(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
@@ -405,6 +405,9 @@ class Child:
             if self.ended.result is None and not self._end_only:
                 self.ended.result = frame.json()
                 self._arm_end_budget()
+                # What was written since the last look counts as well.
+                if self._set_bytes is not None:
+                    self._check_disk(self._set_bytes)
         else:
             raise ProtocolError(f"unknown message 0x{frame.kind:02x}")
 
@@ -661,6 +664,8 @@ def serve(engine: Engine) -> None:
 
     if (terms := job.get("egress")) is not None:
         engine.tunnel = Tunnel(engine.send, terms)
+        for pipe in (engine.stdin, engine.stdout):
+            tunnel.widen(pipe)
     wakeup = _wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
     ended = Child(engine, relay, job, None).watch(wakeup)

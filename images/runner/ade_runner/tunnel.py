@@ -7,6 +7,7 @@ engine was given.
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
 import struct
@@ -20,8 +21,9 @@ HOST, PORT = "127.0.0.1", 3128
 _BACKLOG = 128
 _ACCEPTS = 16
 """Connections that are taken in one turn of the loop."""
-_CREDIT_STEP = frames.WINDOW // 4
+_CREDIT_STEP = frames.DOWN_WINDOW // 4
 _IN, _OUT = select.POLLIN, select.POLLOUT
+_PIPE_BYTES = 1_048_576
 _CREDIT = struct.Struct(">I")
 
 
@@ -36,7 +38,7 @@ class _Connection:
         self.socket = client
         self.fd = client.fileno()
         self.outbox = bytearray()
-        self.credit = frames.WINDOW
+        self.credit = frames.UP_WINDOW
         self.owed = 0
         self.client_ended = False
         self.engine_ended = False
@@ -183,7 +185,7 @@ class Tunnel:
             if sent < 0 or sent == len(payload):
                 return
             payload = payload[sent:]
-        if len(connection.outbox) + len(payload) > frames.WINDOW:
+        if len(connection.outbox) + len(payload) > frames.DOWN_WINDOW:
             raise ProtocolError(f"more bytes of connection {connection.number} than it had credit for")
         connection.outbox += payload
         self._update(connection)
@@ -254,6 +256,14 @@ class Tunnel:
         else:
             self._poll.register(connection.fd, interest)
         connection.interest = interest
+
+
+def widen(fd: int) -> None:
+    """Gives a pipe room for many frames, where the kernel lets it: one read then takes what has come in the meantime."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError:
+        pass
 
 
 def environment(ca_bundle: str | None) -> dict[str, str]:

@@ -123,7 +123,7 @@ def run(package: Path, inputs: Sequence[Path], root: Path, *, batch_rows: int | 
         "started_at": "2026-01-01T00:00:00Z",
         "inputs": listed,
         "limits": LIMITS,
-        "artifact": {"runtime": {}, "network": {}, "dependencies": {}},
+        "artifact": {"runtime": {}, "network": {}, "dependencies": {"status": "none"}},
     }
     (root / "job.json").write_text(json.dumps(job), "utf-8")
     environment = {"PYTHONPATH": str(RUNNER), "PYTHONHASHSEED": "0", "TZ": "UTC", "LANG": "C.UTF-8", "PATH": "/usr/bin"}

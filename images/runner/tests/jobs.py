@@ -122,7 +122,7 @@ def job_object(inputs: Sequence[tuple[str, Path]], **limits: Any) -> dict[str, A
             for at, (name, path) in enumerate(inputs, start=1)
         ],
         "limits": {"issues_per_code": 100, "log_lines": 5000, "log_bytes": 1_048_576, **limits},
-        "artifact": {"runtime": {}, "network": {}, "dependencies": {}},
+        "artifact": {"runtime": {}, "network": {}, "dependencies": {"status": "none"}},
     }
 
 

@@ -28,6 +28,9 @@ WHOLE = "whole"
 def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
     """Does the work of an installer container and reports its end over the channel."""
     sys.path.append(LIBRARY)
+    # Nothing listens in here: what looks like this machine is the engine's, where an index may well be.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)
     from .order import Order
     from .tools import Log, Refused
 
@@ -74,19 +77,28 @@ def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
         return report
     started = time.monotonic()
     channel.phase("install")
+    # Building from source runs code of the packages, and may have left something there: a set is its lock and nothing else.
+    _clear(order.deps, {".cache", ".tmp"})
     order.driver.install(lock, resolved, log)
     _check(order, resolved.locked)
-    for leftover in (order.deps / ".cache", order.deps / ".tmp", order.deps / SITE / ".lock"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    _clear(order.deps, {SITE})
+    (order.deps / SITE / ".lock").unlink(missing_ok=True)
     report["files"], report["bytes"] = _readable(order.deps / SITE)
     (order.deps / WHOLE).write_text(_sha256(lock), encoding="ascii")
     channel.event(
         "deps.install", "info", packages=len(resolved.locked), bytes=report["bytes"], duration_ms=_ms(started)
     )
     return report
+
+
+def _clear(folder: Path, kept: set[str]) -> None:
+    for entry in folder.iterdir():
+        if entry.name in kept:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def _check(order: Any, locked: list[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html.parser
+import http.client
 import json
 import re
 import ssl
@@ -23,8 +24,10 @@ _TIMEOUT_S = 15
 _LISTED = 5
 _TOLD = 20
 _HASHES = re.compile(r"hash mismatch|do not match the hashes|hashes are required|mismatched hash", re.IGNORECASE)
+_MISMATCH = re.compile(r"(?:mismatch for `|^\s+)([A-Za-z0-9._-]+==[^\s`]+)(?:`| from )", re.MULTILINE)
 _ABSENT = re.compile(r"(?:Because|and) ([A-Za-z0-9._-]+)(?:[^\n]*?) (?:was not found|has no (?:usable )?wheels|is not available)")
-_PIP_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
+_PIP_MISMATCH = re.compile(r"(?:mismatch for `|^\s+)([A-Za-z0-9._-]+==[^\s`]+)(?:`| from )", re.MULTILINE)
+_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,14 @@ def explain_install(order: Order, said: str) -> Refused:
 def _from_words(order: Order, said: str, kind: str) -> Refused:
     summary = _summary(said)
     if _HASHES.search(said):
+        which = _MISMATCH.search(said)
+        name = which.group(1) if which else "a file"
+        digests = re.findall(r"(?:sha256:|Expected sha256 |Got\s+)([0-9a-f]{64})", said)
+        told = f"expected {digests[0]}, got {digests[1]}" if len(digests) > 1 else summary
         return Refused(
             "dependency_install_failed", "hash_mismatch",
-            f"a file does not have the hash that was asked for, and nothing of it was installed: {summary}",
+            f"hash mismatch: what was fetched for {name} is not what was announced, and was not installed: {told}",
+            **({"requirement": name} if which else {}),
         )  # fmt: skip
     if re.search(r"[Ff]ailed to build|build backend|Failed building wheel|[Mm]etadata-generation-failed", said):
         return Refused("dependency_install_failed", "build_failed", f"a source archive could not be built: {summary}")
@@ -100,7 +108,7 @@ def _from_words(order: Order, said: str, kind: str) -> Refused:
 
 def _summary(said: str) -> str:
     """The sentence of uv that says why, or the last error of pip, on one line."""
-    lines = [line.strip(" ×╰─▶│\n\t") for line in said.splitlines()]
+    lines = [line.strip(" ×╰─▶│\n\t").removeprefix("cause: ") for line in said.splitlines()]
     start = next((at for at, line in enumerate(lines) if line.startswith("Because")), None)
     if start is None:
         errors = [line for line in lines if re.match(r"(error|ERROR|Caused by)", line)]
@@ -299,11 +307,16 @@ def _page(url: str) -> list[File] | None:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             kind, body = answer.headers.get_content_type(), answer.read(_PAGE_BYTES)
     except urllib.error.HTTPError as error:
+        if "X-ADE-Code" in error.headers:
+            # Not the index says so, but the engine, which makes the connections of an installer.
+            raise Unreachable("index_unreachable", error.reason.removeprefix("ADE: ")) from error
         if error.code in (404, 410):
             return None
         if error.code in (401, 403):
             raise Unreachable("index_denied", f"it answers {error.code}; check the credentials in ADE_INDEX_URL") from error
         raise Unreachable("index_unreachable", f"it answers {error.code} {error.reason}") from error
+    except http.client.HTTPException as error:
+        raise Unreachable("index_unreachable", f"its answer is no HTTP, or breaks off ({type(error).__name__})") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):

@@ -1,0 +1,13 @@
+//! Dependencies of config packages, installed by the real tools in real containers: from a package index that the test itself
+//! serves, from wheelhouses, and from the real index.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attacks;
+mod diagnostics;
+mod index;
+mod install;
+mod sharing;
+mod site;
+mod wheel;
