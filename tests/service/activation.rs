@@ -218,6 +218,8 @@ fn activations_of_a_workspace_run_one_after_the_other_in_order() {
     // So many may wait; one more is sent away, and other workspaces are not held up.
     let long = tenant.config(&hooked("import time\ntime.sleep(60)"));
     let calls: Vec<Cut> = (0..8).map(|_| Cut::send(&tenant.owner, &path(&tenant, &long))).collect();
+    // Time for all of them to be in line: one that asks too early takes the place of another.
+    std::thread::sleep(Duration::from_secs(2));
     eventually("the line is full", || {
         let answer = Cut::send(&tenant.owner, &path(&tenant, &long)).answer(Duration::from_millis(300));
         answer.is_some_and(|answer| answer.contains("429") && answer.contains("activations_busy"))

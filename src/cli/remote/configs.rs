@@ -40,6 +40,7 @@ enum Command {
     ///
     /// The service checks the package, installs its dependencies and runs its on_activate hooks first; when any of that fails,
     /// nothing changes. Interrupting the command cancels the activation.
+    #[command(disable_version_flag = true)]
     Activate {
         /// The config, by id or slug
         config: String,
