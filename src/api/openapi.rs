@@ -2,7 +2,9 @@
 
 use super::app::App;
 use super::problem::{Code, ProblemBody};
-use super::routes::{audit, configs, documents, events, health, job_files, jobs, keys, network, system, workspaces};
+use super::routes::{
+    activation, audit, configs, documents, events, health, job_files, jobs, keys, network, system, workspaces,
+};
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
@@ -75,6 +77,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::of_workspace())
         .merge(documents::router())
         .merge(configs::router())
+        .merge(activation::router())
         .merge(network::router())
         .merge(audit::router())
         .merge(jobs::router())

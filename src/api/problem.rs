@@ -68,6 +68,8 @@ codes! {
     DocumentsRequired = "documents_required", BAD_REQUEST, "A job needs documents";
     /// The package cannot be used as it is written; the diagnostics say why.
     PackageInvalid = "package_invalid", BAD_REQUEST, "The package is not valid";
+    /// The version did not become the active one; `error`, `diagnostics`, `hook_output` and `install_log` say why.
+    ActivationFailed = "activation_failed", BAD_REQUEST, "The activation failed";
     /// A limit was asked for that the instance does not give.
     LimitInvalid = "limit_invalid", BAD_REQUEST, "A limit is out of range";
     /// No key, or one that is not known.
@@ -128,6 +130,8 @@ codes! {
     HeaderTooLarge = "header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
     /// The queue is full; nothing was stored.
     QueueFull = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
+    /// So many activations of the workspace run or wait already.
+    ActivationsBusy = "activations_busy", TOO_MANY_REQUESTS, "Too many activations wait";
     /// The key sends requests faster than it may.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     /// The key has as many streams and waiting requests open as it may.
@@ -138,6 +142,8 @@ codes! {
     QueueOff = "queue_off", SERVICE_UNAVAILABLE, "The queue is off";
     /// Safe mode is on: no script may run.
     SafeMode = "safe_mode", SERVICE_UNAVAILABLE, "Safe mode is on";
+    /// This node has no Docker Engine, base image or runtime just now.
+    EngineUnavailable = "engine_unavailable", SERVICE_UNAVAILABLE, "No containers can be run";
     /// The database does not answer.
     DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "The database is unavailable";
     /// The storage of files does not answer.

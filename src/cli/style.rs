@@ -1,6 +1,7 @@
 //! Colours and shapes of what is printed for people. `anstream` drops the colours where they are not wanted
 //! (`NO_COLOR`, `CLICOLOR`, no terminal).
 
+use crate::job::HookOutput;
 use crate::sandbox::Failure;
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
@@ -53,13 +54,19 @@ pub fn fields(fields: &[(&str, Option<String>)]) {
 /// Prints a failure to stderr: kind, message, and where in the package.
 pub fn failure(failure: &Failure) {
     anstream::eprintln!("{} {}", paint(BAD, format!("error[{}]:", failure.kind)), failure.message);
+    place(failure);
+}
+
+/// Prints where in the package a failure was to stderr.
+pub fn place(failure: &Failure) {
+    let plain = |text: &String| crate::text::plain(text, 240);
     let place = [
-        failure.script.as_ref().map(|script| match failure.line {
+        failure.script.as_ref().map(plain).map(|script| match failure.line {
             Some(line) => format!("{script}:{line}"),
-            None => script.clone(),
+            None => script,
         }),
-        failure.function.as_ref().map(|function| format!("in {function}")),
-        failure.pass.as_ref().map(|pass| format!("during {pass}")),
+        failure.function.as_ref().map(plain).map(|function| format!("in {function}")),
+        failure.pass.as_ref().map(plain).map(|pass| format!("during {pass}")),
     ];
     let place: Vec<String> = place.into_iter().flatten().collect();
     if !place.is_empty() {
@@ -70,6 +77,26 @@ pub fn failure(failure: &Failure) {
 /// Prints something to stderr that is worth a look and changes no result.
 pub fn warning(text: &str) {
     anstream::eprintln!("{} {text}", paint(WARN, "warning:"));
+}
+
+/// Prints what the scripts of an activation printed to stderr.
+pub fn hook_output(output: &HookOutput) {
+    for line in &output.lines {
+        let (stream, text) = (crate::text::plain(&line.stream, 10), crate::text::plain(&line.text, 1_000));
+        anstream::eprintln!("{} {text}", paint(DIM, format!("{stream:>6} |")));
+    }
+    if output.dropped > 0 {
+        anstream::eprintln!("{}", paint(DIM, format!("{} more lines were left out", thousands(output.dropped))));
+    }
+}
+
+/// Prints the end of an installer's log to stderr.
+pub fn install_log(log: &str) {
+    const LINES: usize = 30;
+    let lines: Vec<&str> = log.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LINES)..] {
+        anstream::eprintln!("{} {}", paint(DIM, "install |"), crate::text::plain(line, 1_000));
+    }
 }
 
 /// Prints diagnostics to stderr, one or two lines each.

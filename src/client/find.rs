@@ -63,9 +63,9 @@ impl Client {
             return Err(usage("no_api_key", format!("what {key_source} gives is no API key of the form ade_…")));
         }
         let http = builder(here, ca_bundle)?.read_timeout(SILENCE).build();
-        let uploads = builder(here, ca_bundle)?.build();
+        let patient = builder(here, ca_bundle)?.build();
         let failed = |error: reqwest::Error| ClientError::new(Blame::Environment, "client_unusable", error.to_string());
-        Ok(Self { http: http.map_err(failed)?, uploads: uploads.map_err(failed)?, base, key, key_source, key_file })
+        Ok(Self { http: http.map_err(failed)?, patient: patient.map_err(failed)?, base, key, key_source, key_file })
     }
 }
 

@@ -28,15 +28,15 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long a service may be silent: longer than it waits where it was asked to, and than its streams are ever quiet.
 const SILENCE: Duration = Duration::from_secs(90);
 /// Bytes of an error's body that are looked at.
-const MAX_PROBLEM: usize = 256 * 1024;
+const MAX_PROBLEM: usize = 1024 * 1024;
 /// Entries of one page.
 const PAGE: usize = 200;
 
 /// A service and a key for it.
 pub struct Client {
     http: reqwest::Client,
-    /// Without a bound on silence: a service says nothing while it takes a file.
-    uploads: reqwest::Client,
+    /// Without a bound on silence: a service says nothing while it takes a file, or activates a version.
+    patient: reqwest::Client,
     base: Url,
     key: String,
     key_source: String,
@@ -47,6 +47,11 @@ impl Client {
     /// A request with the key, to a path of the API given in segments.
     pub fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
         self.http.request(method, self.url(segments)).bearer_auth(&self.key)
+    }
+
+    /// The same, for what is answered only when all of it is done.
+    pub fn patient(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        self.patient.request(method, self.url(segments)).bearer_auth(&self.key)
     }
 
     /// A GET; see [`request`](Self::request).

@@ -64,9 +64,7 @@ impl Client {
         let content = ReaderStream::with_capacity(file.take(local.bytes), 128 * 1024)
             .inspect_ok(move |chunk| moved(chunk.len() as u64));
         let request = self
-            .uploads
-            .request(Method::POST, self.url(&["workspaces", workspace, "documents"]))
-            .bearer_auth(&self.key)
+            .patient(Method::POST, &["workspaces", workspace, "documents"])
             .query(&[("filename", &local.name), ("sha256", &local.sha256)])
             .header("Content-Type", "application/octet-stream")
             .header("Content-Length", local.bytes)

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub struct Dependencies {
     pub block: Block,
     set: Option<InUse>,
-    log: String,
+    pub log: String,
     /// Why there is no set although one is needed.
     pub failure: Option<Failure>,
     pub took_ms: u64,

@@ -1,6 +1,7 @@
 //! One job from request to result: inputs measured, package checked, limits resolved, events and run request written, the
 //! container run, the artifact finished. What it leaves in the staging folder is complete or absent, never half-written.
 
+mod activation;
 pub mod artifact;
 mod blocks;
 mod dependencies;
@@ -11,6 +12,7 @@ mod recorder;
 mod refusal;
 mod request;
 
+pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate, activation_containers};
 pub use dependencies::place;
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
@@ -190,12 +192,21 @@ pub fn inspect(package: &Path, caps: &Caps) -> Result<Vec<Value>, Failure> {
 /// A [`Failure`] when the check could not be done; what it found is the returned list.
 pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -> Result<Vec<Value>, Failure> {
     let package = refusal::open_package(package)?;
+    check_package(node, &package, &Identity::local(), cancel).await
+}
+
+/// The same for a package that is open, in a container that bears this identity.
+async fn check_package(
+    node: &Node,
+    package: &Package,
+    identity: &Identity,
+    cancel: watch::Receiver<bool>,
+) -> Result<Vec<Value>, Failure> {
     let limits = default_limits(node)?;
-    let identity = Identity::local();
     let egress = Grant::denied(Purpose::Run, "the check of a package runs none of its code".to_owned());
     let parts = Parts {
-        identity: &identity,
-        package: &package,
+        identity,
+        package,
         inputs: &[],
         limits: &limits,
         network: Value::Null,

@@ -2,6 +2,7 @@
 //!
 //! - `dispatch` claims as many jobs as there is room for, whenever there may be work and this node is ready.
 //! - `execution` takes one claimed job to its end; a task each.
+//! - `activation` takes a version to the point where it may become the active one of its workspace.
 //! - `pulse` keeps leases, hears of cancels and of lost leases, and sweeps what others have lost.
 //! - `upkeep` connects to Docker again when it was away, reaps, stores the logs of finished jobs, and applies retention.
 //!
@@ -10,6 +11,7 @@
 //! still holds, as the job's next execution. What a node that never comes back held is re-queued by the others when its
 //! lease runs out.
 
+mod activation;
 mod execution;
 mod packages;
 mod pulse;
@@ -25,6 +27,7 @@ use crate::queue::{JobState, Signals};
 use crate::sandbox::{self, Failure, FailureKind};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
 use crate::telemetry::Metrics;
+use activation::Activations;
 use execution::Ended;
 use futures_util::future::BoxFuture;
 use packages::Packages;
@@ -38,6 +41,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 use writer::EventWriter;
 
+pub use activation::{Activated, NotActivated, Wish};
 pub use upkeep::Retention;
 
 /// Connects to Docker and finds or builds the image.
@@ -103,6 +107,7 @@ struct Inner {
     /// Docker and the image; none while they are not there.
     node: watch::Sender<Option<Arc<Node>>>,
     running: Mutex<HashMap<JobId, Slot>>,
+    activations: Activations,
     /// A place has become free.
     freed: Notify,
     /// A job has ended, and its log can be stored.
@@ -173,6 +178,7 @@ impl Scheduler {
                 packages: Packages::default(),
                 node: watch::Sender::new(None),
                 running: Mutex::default(),
+                activations: Activations::default(),
                 freed: Notify::new(),
                 ended: Notify::new(),
                 draining: watch::Sender::new(false),
@@ -228,7 +234,8 @@ impl Scheduler {
         self.inner.health.set(Part::Process, Err("draining: this process is about to stop".into()));
     }
 
-    /// Ends: jobs that run may finish within `grace`, then they go back to the queue.
+    /// Ends: jobs and activations that run may finish within `grace`, then jobs go back to the queue and activations are
+    /// cancelled.
     pub async fn drain(&self, grace: Duration) {
         self.begin_drain();
         let over = tokio::time::Instant::now() + grace;
@@ -241,13 +248,14 @@ impl Scheduler {
             for (job, execution) in left {
                 self.inner.stop(&job, execution, Stop::Drained);
             }
+            self.inner.activations.stop();
             tokio::time::timeout(Duration::from_secs(30), self.idle()).await.ok();
         }
         self.inner.events.flush().await;
     }
 
     async fn idle(&self) {
-        while self.running() > 0 {
+        while self.running() > 0 || self.inner.activations.any() {
             // Whoever frees a place wakes one waiter, which may be the dispatcher; hence the look from time to time.
             tokio::time::timeout(Duration::from_millis(200), self.inner.freed.notified()).await.ok();
         }

@@ -100,6 +100,7 @@ async fn reap_own(inner: &Inner, node: &Node) {
         container.node == Some(inner.id.as_str())
             && !own(inner).contains(container.name)
             && !node.deps.owns(container.name)
+            && !inner.activations.owns(container.name)
     })
     .await;
     node.deps.sweep(&node.docker).await;

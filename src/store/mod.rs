@@ -5,6 +5,7 @@
 //! whatever else runs, in this process or another. The rows of jobs come after it, and where a transaction takes several, by
 //! ascending id: what an execution writes (events, seals, heartbeats) does without the first lock, so both meet at the rows.
 
+mod activation;
 mod admission;
 mod audit;
 mod configs;
@@ -20,6 +21,7 @@ mod notify;
 mod queue;
 mod workspaces;
 
+pub use activation::Moved;
 pub use admission::Totals;
 pub use audit::{Actor, AuditEntry, AuditFilter};
 pub use configs::{Config, NewVersion, Version};

@@ -79,6 +79,7 @@ class Server:
         return {
             "workspace": "default",
             "config_id": config["config_id"],
+            "version_id": config["latest_version"]["config_version_id"],
             "document_id": document["document_id"],
             "job_id": job["job_id"],
             "key_id": key["key_id"],

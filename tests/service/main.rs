@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod configs;
 mod documents;
 mod events;

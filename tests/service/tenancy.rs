@@ -25,6 +25,7 @@ impl Estate {
             ("job_id", job),
             ("document_id", document),
             ("config_id", config.config),
+            ("version_id", config.version),
             ("key_id", viewer["key_id"].as_str().unwrap().to_owned()),
             ("name", "normalized.xlsx".to_owned()),
         ]);
@@ -132,6 +133,7 @@ fn nothing() -> BTreeMap<&'static str, String> {
         ("job_id", format!("job_{zeros}")),
         ("document_id", format!("doc_{zeros}")),
         ("config_id", format!("cfg_{zeros}")),
+        ("version_id", format!("cfgv_{zeros}")),
         ("key_id", format!("key_{zeros}")),
         ("name", "normalized.xlsx".to_owned()),
     ])

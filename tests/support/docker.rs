@@ -35,6 +35,13 @@ impl Docker {
         self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
     }
 
+    /// Containers of an installation, running or not.
+    pub fn containers_of_instance(&self, instance: &str) -> Vec<ContainerSummary> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("dev.ade.instance={instance}")])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
+    }
+
     /// Removes what containers an instance has left; one that Docker was still making comes a moment later.
     pub fn remove_of_instance(&self, instance: &str) {
         let filters = HashMap::from([("label".to_owned(), vec![format!("dev.ade.instance={instance}")])]);

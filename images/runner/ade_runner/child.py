@@ -113,6 +113,10 @@ def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] 
             from .installer import install
 
             install(job, root, channel)
+        elif job["mode"] == "activate":
+            from .pipeline import run_activation
+
+            run_activation(job, root, channel)
         else:
             from .pipeline import run_job
 

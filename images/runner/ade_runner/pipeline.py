@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from .transform import run_transform
 from .validation import run_validate
 from .writer import SheetWriter
 
+ACTIVATION_NAME = "activation.json"
+ACTIVATION_BYTES = 262_144
+"""What the hooks of an activation return may have this many bytes of JSON together."""
 NO_SCRIPTS = Scripts((), {}, {}, {})
 
 
@@ -69,20 +73,62 @@ def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[s
 
 
 def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
-    """Runs the ``on_activate`` hooks of a package, after its static check; any failure fails the activation."""
+    """Runs the ``on_activate`` hooks of a package, after its static check and the import of all its scripts; any failure
+    fails the activation. What the hooks returned is in ``activation.json``."""
     channel.phase("load")
     diagnostics = Diagnostics()
+    (root / "out").mkdir(exist_ok=True)
     artifact = Artifact.begin(job, root / "out", diagnostics)
+    error: dict[str, Any] | None = None
+    phase = "load"
     try:
         manifest = _checked(root / "package")
+        artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
         with _stage(job, root, channel, manifest, artifact, diagnostics, BATCH_ROWS) as run:
-            run.package.load()
-            channel.phase("on_activate")
+            run.scripts = run.package.load()
+            run.artifact.data["rules"] = run.scripts.registry()
+            phase = "on_activate"
+            channel.phase(phase)
             run_hooks(run, "on_activate", run.package.hook, success=True)
     except JobError as fault:
-        channel.result(False, fault.as_dict("on_activate"), None, annotations=artifact.data["annotations"])
-        return
-    channel.result(True, None, None, annotations=artifact.data["annotations"])
+        error = fault.as_dict(phase)
+    except (OSError, EOFError, zlib.error) as fault:
+        error = _storage_fault(fault).as_dict(phase)
+    except MemoryError:
+        error = JobError(
+            "out_of_memory", "the hooks ran out of memory; raise engine.defaults.memory_mb"
+        ).as_dict(phase)
+    try:
+        _save_activation(root / "out", artifact.data["annotations"], diagnostics)
+    except JobError as fault:
+        error = error or fault.as_dict(phase)
+    channel.result(error is None, error, None)
+
+
+def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostics: Diagnostics) -> None:
+    """Writes ``activation.json``: the annotations of the hooks, what they returned within a budget, and diagnostics."""
+    kept: list[dict[str, Any]] = []
+    left = ACTIVATION_BYTES
+    for entry in annotations:
+        left -= len(json.dumps(entry))
+        if left < 0:
+            diagnostics.add(
+                "runtime.hook.annotation_dropped",
+                f"all hooks together returned more than {ACTIVATION_BYTES:,} bytes as JSON; the rest is not kept",
+                level="error",
+                script=entry.get("hook"),
+            )
+            entry = {key: entry[key] for key in ("stage", "hook", "annotated_at", "duration_ms", "failed") if key in entry}
+        kept.append(entry)
+    record = {"annotations": kept, "diagnostics": diagnostics.entries()}
+    path = folder / ACTIVATION_NAME
+    try:
+        path.unlink(missing_ok=True)
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(record, file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except OSError as fault:
+        raise_if_fatal(fault)
+        raise JobError("script_error", "out/activation.json cannot be written: a script changed /job/out") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ _ENVIRONMENT = {
 """The whole environment of tenant code, with that of the tunnel; the manifest's ``env`` is added by the pipeline."""
 _OUTPUTS = {
     "run": ("artifact.json", "normalized.xlsx"),
+    "activate": ("activation.json",),
     "install": ("install.log", "install.json"),
 }
 """What the engine gets of each mode; of a failure, the first only."""

@@ -261,7 +261,8 @@ def test_activation_runs_its_hooks_and_fails_with_them(bench):
         channel = ListChannel()
         run_activation({**job, "inputs": []}, root, channel)
         assert channel.results[0]["ok"] is ok
-        assert [one["stage"] for one in channel.results[0]["annotations"]] == ["on_activate"]
+        record = json.loads((root / "out" / "activation.json").read_text(encoding="utf-8"))
+        assert [one["stage"] for one in record["annotations"]] == ["on_activate"]
 
 
 def test_files_of_the_job_taken_away_by_a_script_fail_it_cleanly(bench):

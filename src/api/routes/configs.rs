@@ -61,7 +61,7 @@ pub struct ConfigRecord {
     pub archived_at: Option<String>,
 }
 
-/// A version of a config; never changes.
+/// A version of a config; only whether it is active or archived changes.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VersionRecord {
     /// Its id.
@@ -78,15 +78,18 @@ pub struct VersionRecord {
     pub manifest_sha256: String,
     /// Size of its package's canonical zip.
     pub package_bytes: u64,
+    /// Whether it is the one that runs when a submission names none.
+    pub active: bool,
     /// When it was published, RFC 3339.
     pub created_at: String,
     /// When it was archived, RFC 3339.
     pub archived_at: Option<String>,
 }
 
-impl From<Version> for VersionRecord {
-    fn from(version: Version) -> Self {
+impl VersionRecord {
+    fn of(version: Version, workspace: &Workspace) -> Self {
         Self {
+            active: workspace.active_version_id.as_ref() == Some(&version.id),
             config_version_id: version.id,
             config_id: version.config_id,
             version: format!("v{}", version.number),
@@ -100,7 +103,7 @@ impl From<Version> for VersionRecord {
     }
 }
 
-fn record(config: Config, latest: Option<Version>) -> ConfigRecord {
+fn record(config: Config, latest: Option<Version>, workspace: &Workspace) -> ConfigRecord {
     ConfigRecord {
         config_id: config.id,
         workspace_id: config.workspace_id,
@@ -108,7 +111,7 @@ fn record(config: Config, latest: Option<Version>) -> ConfigRecord {
         title: config.title,
         description: config.description,
         max_running: config.max_running,
-        latest_version: latest.map(VersionRecord::from),
+        latest_version: latest.map(|version| VersionRecord::of(version, workspace)),
         created_at: at(config.created_at),
         archived_at: config.archived_at.map(at),
     }
@@ -184,7 +187,7 @@ async fn create(
     })?;
     tracing::info!(config = %config.id, workspace = %workspace.id, slug = config.slug, "config registered");
     let location = format!("/api/v1/workspaces/{}/configs/{}", workspace.id, config.id);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(record(config, Some(version)))).into_response())
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(record(config, Some(version), &workspace))).into_response())
 }
 
 /// Opens and checks a package; its canonical zip.
@@ -325,7 +328,7 @@ async fn list(
         rows.push((config, latest));
     }
     let place = |(config, _): &(Config, Option<Version>)| (config.created_at, config.id.to_string());
-    Ok(Json(page(rows, limit, place, |(config, latest)| record(config, latest))))
+    Ok(Json(page(rows, limit, place, |(config, latest)| record(config, latest, &workspace))))
 }
 
 /// # Errors
@@ -352,7 +355,7 @@ async fn get(
     let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
     let config = find(&app, &workspace, &id).await?;
     let latest = app.store.versions(&id, None, 1).await?.into_iter().next();
-    Ok(Json(record(config, latest)))
+    Ok(Json(record(config, latest, &workspace)))
 }
 
 /// The versions of a config, newest first.
@@ -377,7 +380,7 @@ async fn versions(
     let before = query.cursor.as_deref().map(crate::api::Cursor::decode).transpose()?.map(|cursor| cursor.millis);
     let rows = app.store.versions(&id, before, limit + 1).await?;
     // Versions are counted, so that the count is the place.
-    Ok(Json(page(rows, limit, |row| (row.number, row.id.to_string()), VersionRecord::from)))
+    Ok(Json(page(rows, limit, |row| (row.number, row.id.to_string()), |row| VersionRecord::of(row, &workspace))))
 }
 
 /// A bound on running jobs.
@@ -417,5 +420,5 @@ async fn set_concurrency(
     let config = config.ok_or(Code::ConfigNotFound)?;
     app.signals.work();
     let latest = app.store.versions(&id, None, 1).await?.into_iter().next();
-    Ok(Json(record(config, latest)))
+    Ok(Json(record(config, latest, &workspace)))
 }

@@ -387,10 +387,14 @@ async fn version(app: &App, workspace: &Workspace, request: &SubmitJob) -> Resul
                 Problem::new(Code::VersionNotFound).detail(format!("{config} has no version that may run"))
             })?
         }
-        (None, None) => workspace.active_version_id.clone().ok_or_else(|| {
-            Problem::new(Code::NoActiveConfig)
-                .detail("this workspace has no active config version; name one in config_version_id or config_id")
-        })?,
+        (None, None) => {
+            // As it is now: another node may have moved it since the workspace was last looked at.
+            let workspace = app.store.workspace(&workspace.id).await?.ok_or(Code::WorkspaceNotFound)?;
+            workspace.active_version_id.ok_or_else(|| {
+                Problem::new(Code::NoActiveConfig)
+                    .detail("this workspace has no active config version; name one in config_version_id or config_id")
+            })?
+        }
     };
     let info = app.version(&workspace.id, &id).await?;
     if request.config_id.as_ref().is_some_and(|config| *config != info.version.config_id) {

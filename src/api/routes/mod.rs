@@ -1,5 +1,6 @@
 //! The routes, a file for each resource.
 
+pub mod activation;
 pub mod audit;
 pub mod configs;
 pub mod documents;

@@ -1,9 +1,11 @@
 //! `ade configs`.
 
 use super::{Listing, Remote, moment, submit};
-use crate::api::routes::configs::ConfigRecord;
-use crate::cli::{Exit, Output};
+use crate::api::routes::activation::ActivationRecord;
+use crate::api::routes::configs::{ConfigRecord, VersionRecord};
+use crate::cli::{Exit, Output, style};
 use crate::client::{Blame, ClientError};
+use crate::ids::VersionId;
 use crate::job::open_package;
 use crate::settings::{ClientSettings, Settings};
 use crate::text::plain;
@@ -33,6 +35,18 @@ enum Command {
     Get {
         /// The config, by id or slug
         config: String,
+    },
+    /// Make a version the one that runs when a submission names none
+    ///
+    /// The service checks the package, installs its dependencies and runs its on_activate hooks first; when any of that fails,
+    /// nothing changes. Interrupting the command cancels the activation.
+    #[command(disable_version_flag = true)]
+    Activate {
+        /// The config, by id or slug
+        config: String,
+        /// The version: v1, v2 and so on, or an id [default: the newest]
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
     },
 }
 
@@ -80,7 +94,74 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
                 .await
         }
         Command::Get { config } => Ok(show(remote, &submit::config(remote, &config).await?)),
+        Command::Activate { config, version } => {
+            let config = submit::config(remote, &config).await?;
+            let version = find_version(remote, &configs, &config, version.as_deref()).await?;
+            let (config, version) = (config.config_id.as_str(), version.as_str());
+            let path = [&configs[..], &[config, "versions", version, "activate"]].concat();
+            let record: ActivationRecord = remote.client.json(remote.client.patient(Method::POST, &path)).await?;
+            Ok(activated(remote, &record))
+        }
     }
+}
+
+/// The version of a config that was named: by number, by id, or the newest.
+async fn find_version(
+    remote: &Remote,
+    configs: &[&str],
+    config: &ConfigRecord,
+    named: Option<&str>,
+) -> Result<VersionId, ClientError> {
+    let missing = |what: String| ClientError::new(Blame::Request, "version_not_found", what);
+    let Some(named) = named else {
+        let newest = config.latest_version.as_ref().map(|version| version.config_version_id.clone());
+        return newest.ok_or_else(|| missing(format!("{} has no version", config.config_id)));
+    };
+    if let Ok(id) = named.parse::<VersionId>() {
+        return Ok(id);
+    }
+    let path = [configs, &[config.config_id.as_str(), "versions"]].concat();
+    let all = remote.client.list::<VersionRecord>(&path, &[], None).await?;
+    let found = all.items.into_iter().find(|version| version.version == named);
+    found.map(|version| version.config_version_id).ok_or_else(|| {
+        missing(format!(
+            "{} has no version {:?}; versions are named v1, v2 and so on",
+            config.config_id,
+            plain(named, 40)
+        ))
+    })
+}
+
+fn activated(remote: &Remote, record: &ActivationRecord) -> Exit {
+    if !remote.output.json {
+        style::diagnostics(&record.diagnostics);
+        style::hook_output(&record.hook_output);
+    }
+    let text = |key: &str| record.dependencies[key].as_str().map(|text| plain(text, 80));
+    let packages = record.dependencies["packages"].as_array().map(Vec::len);
+    let dependencies = text("status").map(|status| match packages {
+        Some(count) => format!("{status}, {count} packages ({})", text("set_id").unwrap_or_default()),
+        None => status,
+    });
+    let exit = remote.show(
+        record,
+        &[
+            ("active", Some(format!("{} ({})", plain(&record.version, 10), record.config_version_id))),
+            ("config", Some(record.config_id.to_string())),
+            ("before", record.previous_version_id.as_ref().map(ToString::to_string)),
+            ("since", Some(moment(&record.activated_at))),
+            ("took", Some(style::seconds(record.duration_ms))),
+            ("dependencies", dependencies),
+        ],
+    );
+    if !remote.output.json {
+        for hook in &record.hooks {
+            let returned = hook.returned.as_ref().map(|returned| plain(&serde_json::json!(returned).to_string(), 500));
+            let returned = returned.map(|returned| format!("  returned {returned}")).unwrap_or_default();
+            anstream::println!("  {}  {}{returned}", plain(&hook.hook, 240), style::seconds(hook.duration_ms));
+        }
+    }
+    exit
 }
 
 async fn register(remote: &Remote, configs: &[&str], args: Register) -> Result<ConfigRecord, ClientError> {

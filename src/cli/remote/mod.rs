@@ -18,9 +18,11 @@ use super::{Exit, Output, cancel_on_signals};
 use crate::api::page::Page;
 use crate::api::routes::workspaces::{Whoami, WorkspaceRecord};
 use crate::client::{Blame, Client, ClientError};
+use crate::job::HookOutput;
+use crate::sandbox::Failure;
 use crate::settings::{ClientSettings, Settings};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::future::Future;
 use std::process::ExitCode;
@@ -98,6 +100,9 @@ fn fail(error: &ClientError, output: Output) -> Exit {
         }
         let listed = error.problem.as_ref().and_then(|problem| problem.extensions.get("diagnostics")?.as_array());
         super::style::diagnostics(listed.map_or(&[], Vec::as_slice));
+        if let Some(problem) = &error.problem {
+            activation(&problem.extensions);
+        }
         if let Some(id) = error.problem.as_ref().and_then(|problem| problem.request_id.as_ref()) {
             anstream::eprintln!("  {}", paint(DIM, format!("request {id}")));
         }
@@ -107,6 +112,17 @@ fn fail(error: &ClientError, output: Output) -> Exit {
         Blame::Environment => Exit::Environment,
         Blame::Interrupted => Exit::Interrupted,
     }
+}
+
+/// What the problem of an activation says besides: where it failed, what the hooks printed, what the installer said.
+fn activation(said: &serde_json::Map<String, serde_json::Value>) {
+    if let Some(failure) = said.get("error").and_then(|failure| Failure::deserialize(failure).ok()) {
+        super::style::place(&failure);
+    }
+    if let Some(output) = said.get("hook_output").and_then(|output| HookOutput::deserialize(output).ok()) {
+        super::style::hook_output(&output);
+    }
+    super::style::install_log(said.get("install_log").and_then(|log| log.as_str()).unwrap_or_default());
 }
 
 impl Remote {
