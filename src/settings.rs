@@ -76,7 +76,7 @@ pub struct Settings {
     pub debian_security_mirror: Option<String>,
 
     /// Python package index for the wheels of the base image and the dependencies of packages [default: pip's own; for
-    /// dependencies https://pypi.org/simple]
+    /// dependencies that of PyPI]
     #[arg(long, env = "ADE_INDEX_URL", value_name = "URL", hide_env_values = true, global = true)]
     pub index_url: Option<String>,
 

@@ -117,7 +117,7 @@ struct Counts {
 }
 
 impl Requests {
-    /// Counts one that begins; it is answered when this and the [body](Self::count) with it is dropped.
+    /// Counts one that begins; it is answered when this and the body with it is dropped.
     #[must_use]
     pub fn begin(&self) -> Underway {
         self.0.begun.fetch_add(1, Ordering::SeqCst);

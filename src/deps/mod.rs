@@ -1,7 +1,7 @@
 //! Dependencies of config packages: installed before any script runs, in a container that sees no job data, into a *dependency
 //! set*, a Docker volume that job containers mount read-only.
 //!
-//! Sets are of one workspace and one engine. What makes a volume a set is its record ([`sets`]), written when the install has
+//! Sets are of one workspace and one engine. What makes a volume a set is its record ([`Record`]), written when the install has
 //! ended well; whatever has none is removed. `docs/developers/dependencies.md` has the course of an install.
 
 mod block;

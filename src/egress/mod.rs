@@ -1,9 +1,9 @@
 //! Brokered egress: the only way from a job container to the network.
 //!
 //! A container has no network interface. Its supervisor relays the connections that a proxy on loopback takes
-//! ([`sandbox::connections`](crate::sandbox::connections)), and this module is that proxy: it reads the request ([`head`]), asks
-//! the [`Grant`] of the container, resolves the name, refuses every address that is not public ([`address`]), dials the very
-//! address that it has checked ([`dial`]), relays ([`relay`]) and records. `docs/operations/egress.md` is for admins.
+//! (`sandbox::connections`), and this module is that proxy: it reads the request (`head`), asks
+//! the [`Grant`] of the container, resolves the name, refuses every address that is not public (`address`), dials the very
+//! address that it has checked (`dial`), relays (`relay`) and records. `docs/operations/egress.md` is for admins.
 
 mod address;
 mod answer;

@@ -34,7 +34,7 @@ pub struct Report {
     pub outcome: Outcome,
     /// What the container used.
     pub usage: ContainerUsage,
-    /// Names of outputs in [`Request::outputs`]. Only `artifact.json` when the job failed.
+    /// Names of outputs in [`Request::outputs`](super::Request::outputs). Only `artifact.json` when the job failed.
     pub collected: Vec<String>,
     /// Diagnostics of a `check`.
     pub diagnostics: Vec<Value>,
