@@ -30,7 +30,7 @@ pub struct Traffic {
 /// Why a relayed connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Both sides were done.
+    /// Both sides were done, or the client wanted no more.
     Done,
     /// One side broke it off.
     Broken,
@@ -102,9 +102,9 @@ impl Relay<'_> {
             count(&self.own.sent, &self.all.sent, passed.len(), self.limit)?;
             to.write_all(&passed).await?;
             if left == 0 {
-                // More than the request is nobody's, and a client that closes before it has the answer wants none.
+                // More than the request is nobody's, and a client that closes has the answer or wants none.
                 while self.connection.receive().await?.is_some() {}
-                return Err(End::Broken);
+                return Err(End::Done);
             }
             self.connection.taken(taken).await?;
             next = self.connection.receive().await?;
