@@ -81,7 +81,11 @@ impl Relay<'_> {
         let half_closed = AtomicBool::new(false);
         let both = async { tokio::try_join!(self.up(to, first, &half_closed), self.down(from, said)) };
         tokio::select! {
-            end = both => end.err().unwrap_or(End::Done),
+            end = both => match end.err() {
+                // A server that resets a connection which its client has closed is usual, and nothing is lost.
+                Some(End::Broken) if half_closed.load(Ordering::Relaxed) => End::Done,
+                end => end.unwrap_or(End::Done),
+            },
             () = self.connection.gone() => End::Done,
             end = self.silence(&half_closed) => end,
         }
