@@ -105,9 +105,9 @@ mod tests {
             Grant::of(&decision(true, &["api.example.com:443", "*.internal.example", "192.0.2.7"]), Purpose::Run);
         assert_eq!(rule(&grant, "API.example.COM.:443"), Ok(Some("api.example.com:443".into())));
         assert_eq!(rule(&grant, "a.b.internal.example:80"), Ok(Some("*.internal.example".into())));
-        assert_eq!(rule(&grant, "192.0.2.7:22"), Ok(Some("192.0.2.7".into())));
-        // The same address in the spelling of IPv6, and dialled as such.
-        assert_eq!(rule(&grant, "[::ffff:192.0.2.7]:80"), Ok(Some("192.0.2.7".into())));
+        for address in ["192.0.2.7:22", "[::ffff:192.0.2.7]:80"] {
+            assert_eq!(rule(&grant, address), Ok(Some("192.0.2.7".into())), "the same address, and dialled as such");
+        }
         for target in [
             "api.example.com:80", "example.com:443", "internal.example:443", "api.example.com.evil.example:443",
             "xapi.example.com:443", "192.0.2.8:80", "93.184.215.14:443",

@@ -30,7 +30,7 @@ pub struct Traffic {
 /// Why a relayed connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Both sides were done.
+    /// Both sides were done, or the client wanted no more.
     Done,
     /// One side broke it off.
     Broken,
@@ -81,7 +81,11 @@ impl Relay<'_> {
         let half_closed = AtomicBool::new(false);
         let both = async { tokio::try_join!(self.up(to, first, &half_closed), self.down(from, said)) };
         tokio::select! {
-            end = both => end.err().unwrap_or(End::Done),
+            end = both => match end.err() {
+                // A server that resets a connection which its client has closed is usual, and nothing is lost.
+                Some(End::Broken) if half_closed.load(Ordering::Relaxed) => End::Done,
+                end => end.unwrap_or(End::Done),
+            },
             () = self.connection.gone() => End::Done,
             end = self.silence(&half_closed) => end,
         }
@@ -102,9 +106,9 @@ impl Relay<'_> {
             count(&self.own.sent, &self.all.sent, passed.len(), self.limit)?;
             to.write_all(&passed).await?;
             if left == 0 {
-                // More than the request is nobody's, and a client that closes before it has the answer wants none.
+                // More than the request is nobody's, and a client that closes has the answer or wants none.
                 while self.connection.receive().await?.is_some() {}
-                return Err(End::Broken);
+                return Err(End::Done);
             }
             self.connection.taken(taken).await?;
             next = self.connection.receive().await?;

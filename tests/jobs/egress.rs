@@ -95,7 +95,12 @@ fn clients_work_where_they_are_allowed_and_say_why_where_not() {
     assert_eq!(connected.len(), 8);
     for detail in &connected {
         assert_eq!((&detail["host"], &detail["address"]), (&"127.0.0.90".into(), &"127.0.0.90".into()));
-        assert_eq!((&detail["purpose"], &detail["ended"]), (&"run".into(), &"done".into()));
+        assert_eq!(detail["purpose"], "run");
+        // What a TLS client says last may meet a server that has closed already.
+        assert!(
+            detail["ended"] == "done" || detail["port"] == tls.address.port() && detail["ended"] == "broken",
+            "{detail}"
+        );
         assert_eq!(detail["rule"], "ADE_EGRESS_ALLOW_CIDRS 127.0.0.90/32");
         assert!(detail["bytes_sent"].as_u64().unwrap() > 50 && detail["bytes_received"].as_u64().unwrap() > 50);
     }
