@@ -16,7 +16,7 @@ const PUBLIC_FILES: &str = "files.pythonhosted.org";
 texts! {
     /// The program that resolves and installs.
     Tool {
-        /// uv: several times as fast, and keeps indexes apart.
+        /// uv: the faster one, and keeps indexes apart.
         Uv = "uv",
         /// pip: the published meaning of `requirements.txt`.
         Pip = "pip",
