@@ -171,17 +171,25 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
         let name = path.rsplit('/').next().unwrap_or_default();
         let forbidden =
             ["sh", "bash", "dash", "busybox", "perl", "apt", "apt-get", "dpkg", "pip", "pip3", "env", "openssl"];
+        // What installs dependencies lies apart, on no path of a job.
+        let installer = path.starts_with("opt/ade/installer/");
         assert!(
-            !forbidden.contains(&name) || path.starts_with("usr/share/zoneinfo"),
+            !forbidden.contains(&name) || path.starts_with("usr/share/zoneinfo") || installer,
             "{path} must not be in the image"
         );
-        assert!(!path.contains("bin/") || name.starts_with("python3"), "{path} is a program that nobody asked for");
+        let program = name.starts_with("python3") || path == "opt/ade/installer/bin/uv";
+        assert!(
+            !path.contains("bin/") || program || path.starts_with("opt/ade/installer/pip"),
+            "{path} is a program that nobody asked for"
+        );
         let left_out = ["test", "idlelib", "ensurepip", "tkinter", "lib2to3"];
         assert!(!left_out.contains(&name) || !path.contains("lib/python3"), "{path} must not be in the image");
         assert_eq!(entry.mode & 0o6000, 0, "{path} is setuid or setgid");
         assert_eq!(entry.owner, (0, 0), "{path} does not belong to root");
         if !entry.kind.is_symlink() {
-            assert_eq!(entry.mode & 0o022, 0, "{path} is writable by others");
+            // A new volume takes over the mode of its mount point, and an installer has a uid of its own.
+            let writable = if path == "deps" { 0o022 } else { 0 };
+            assert_eq!(entry.mode & 0o022, writable, "{path} is writable by others");
             assert_eq!(entry.mode & 0o004, 0o004, "{path} is not readable by everyone");
             assert!(!entry.kind.is_dir() || entry.mode & 0o001 == 0o001, "{path} cannot be entered by everyone");
         }
@@ -231,7 +239,7 @@ async fn the_debian_route_keeps_every_promise_and_is_reproducible_under_concurre
     let (one, two) = (one.expect("the first build"), two.expect("the second build"));
     assert_eq!((one.route.as_deref(), two.route.as_deref()), (Some("debian"), Some("debian")));
     assert!(said.iter().any(|line| line.contains("because no registry answers")), "{said:#?}");
-    assert!(one.size > 30_000_000 && one.size < 80_000_000, "{} bytes", one.size);
+    assert!(one.size > 30_000_000 && one.size < 130_000_000, "{} bytes", one.size);
     assert_eq!(layers(&docker, &first.0).await, layers(&docker, &second.0).await, "two builds differ");
     keeps_its_promises(&docker, &first.0, "debian").await;
 }

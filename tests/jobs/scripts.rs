@@ -321,8 +321,9 @@ fn missing_scripts_and_unknown_keys_are_all_listed_before_anything_starts() {
 #[test]
 fn requirements_that_cannot_be_met_are_refused_and_comments_are_not_requirements() {
     let asks = Package::new().file("requirements.txt", "# what we use\r\n\r\npandas==2.2.0\r\n");
-    let run = refused_at_once(&asks);
-    run.assert_failed("dependency_unavailable", &["vendor/"]);
+    let run = crate::support::run(&asks, &[Upload::names()], &[]);
+    let parts = ["pandas==2.2.0", "no wheelhouse is set up", "runtime_network_access"];
+    run.assert_failed("dependency_network_denied", &parts);
     assert_eq!((&run.json["error"]["script"], &run.json["error"]["line"]), (&json!("requirements.txt"), &json!(3)));
     for text in ["", "\u{feff}# nothing\n\n   # at all\n"] {
         let run = crate::support::run(&Package::new().file("requirements.txt", text), &[Upload::names()], &[]);

@@ -278,7 +278,7 @@ class Child:
         self._relay = relay
         self._limits: dict[str, Any] = job["limits"]
         self._end_only = ended is not None
-        self._next_look = 0.0
+        self._next_disk_look = 0.0
         self._set_bytes: int | None = job["install"]["max_bytes"] if job["mode"] == "install" else None
         self.ended = Ended()
         reads: list[int] = []
@@ -434,9 +434,9 @@ class Child:
             self._end_deadline = None
             self.ended.end_hook_timed_out = True
             _kill_children()
-        if self._set_bytes is not None and self.ended.result is None and time.monotonic() > self._next_look:
+        if self._set_bytes is not None and self.ended.result is None and now >= self._next_disk_look:
+            self._next_disk_look = now + _DISK_LOOK_S
             self._check_disk(self._set_bytes)
-            self._next_look = time.monotonic() + _DISK_LOOK_S
         limit = int(self._limits["cpu_seconds"])
         used = cgroup.cpu_ms()
         if used is not None and used > limit * 1000 and self.ended.error is None and self.ended.result is None:

@@ -3,6 +3,7 @@
 use super::Remote;
 use crate::api::routes::documents::DocumentRecord;
 use crate::api::routes::job_files::{OutputFile, Outputs};
+use crate::blob::JobFile;
 use crate::cli::style::bytes;
 use crate::client::{Blame, ClientError, Local, retrying};
 use crate::ids::JobId;
@@ -60,10 +61,11 @@ impl Remote {
     pub async fn fetch(&self, id: &JobId, file: &OutputFile, folder: &Path) -> Result<(PathBuf, u64), ClientError> {
         let workspace = self.workspace().await?;
         let job = ["workspaces", workspace, "jobs", id.as_str()];
-        let request = match file.sha256 {
-            Some(_) => self.client.get(&[&job[..], &["outputs", &file.name]].concat()),
-            // The log is no stored file while it is in the database.
-            None => self.client.get(&[&job[..], &["events"]].concat()).header("Accept", "application/x-ndjson"),
+        let request = if file.name == JobFile::Events.name() {
+            // The log has a route of its own, and is no stored file while it is in the database.
+            self.client.get(&[&job[..], &["events"]].concat()).header("Accept", "application/x-ndjson")
+        } else {
+            self.client.get(&[&job[..], &["outputs", &file.name]].concat())
         };
         let target = folder.join(&file.name);
         let bytes = self.save(request, &target, file.sha256.as_deref()).await?;
