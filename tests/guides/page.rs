@@ -79,6 +79,13 @@ impl Page {
         self.blocks.iter().filter(|block| super::is_run(block))
     }
 
+    /// Where its reader stands: in the folder of examples of its name where there is one, else in the repository.
+    pub fn home(&self, repository: &Path) -> PathBuf {
+        let name = Path::new(&self.path).file_stem().unwrap().to_str().unwrap().replace('-', "_");
+        let examples = repository.join("docs/examples").join(name);
+        if examples.is_dir() { examples } else { repository.to_owned() }
+    }
+
     /// Links to files of the repository, with their lines.
     pub fn links(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
@@ -218,7 +225,7 @@ fn matches(shown: &str, printed: &str) -> bool {
 fn a_page_is_read_as_people_read_it() {
     let text = "# A page\n\n<!-- file: a.txt -->\n```\n$ no command\n```\n<!-- fails: 2 -->\n\n```console\n$ one \\\n    more\n$ two <<END\n> text\n> END\nsaid…\n\n$ three\n```\n<!-- not run: it would take all day -->\ntext\n```console\n$ four\n```\n";
     let blocks = blocks("here", text);
-    assert_eq!(blocks.iter().map(|block| block.line).collect::<Vec<_>>(), [4, 9, 22]);
+    assert_eq!(blocks.iter().map(|block| block.line).collect::<Vec<_>>(), [4, 9, 21]);
     assert_eq!(blocks[0].note, Some(Note::File("a.txt".to_owned())));
     assert_eq!(blocks[2].note, None, "a comment counts right before a block only");
     let typed = |line, command: &str, output: &[&str], code| Typed {

@@ -1,7 +1,7 @@
 //! A reader with a shell: does what a page says, one command after the other, and looks at what comes of it.
 
 use super::Start;
-use super::page::{Note, Page, root, shows};
+use super::page::{Block, Note, Page, root, shows};
 use super::support::postgres::EmptyDatabase;
 use super::support::server::{Database, Server};
 use super::support::{Docker, Sets, ade, image_id};
@@ -57,7 +57,7 @@ impl<'a> Shell<'a> {
         let mut typed = Vec::new();
         for block in &self.page.blocks {
             match &block.note {
-                Some(Note::File(path)) => self.file(path, &block.text, &here, &mut script, typed.len()),
+                Some(Note::File(path)) => self.file(path, block, &here, &mut script),
                 Some(Note::NotRun(_)) => {}
                 _ if block.language == "console" => {
                     for command in block.typed() {
@@ -78,7 +78,7 @@ impl<'a> Shell<'a> {
         let finished = group.wait();
         for (number, command) in typed.iter().enumerate() {
             let read = |what: &str| {
-                let path = self.step(number).with_extension(what);
+                let path = self.step(number).with_extension(format!("step.{what}"));
                 String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
             };
             let (code, printed) = (read("code"), read("out"));
@@ -102,26 +102,25 @@ impl<'a> Shell<'a> {
         self.folder.path().join(format!("steps/{number:03}.step"))
     }
 
-    /// A file of the page: the one that is there must be the same, another is written when its turn comes.
-    fn file(&self, path: &str, text: &str, here: &dyn Fn(&str) -> String, script: &mut String, number: usize) {
-        let home = self.home();
-        let there = home.join(path);
-        if let Ok(content) = std::fs::read_to_string(&there) {
-            assert_eq!(content, text, "{}: what it shows of {path}", self.page.path);
+    /// A file of the page: one that is there must hold what is shown, another is written when its turn comes.
+    fn file(&self, path: &str, block: &Block, here: &dyn Fn(&str) -> String, script: &mut String) {
+        let text = &block.text;
+        if let Ok(content) = std::fs::read_to_string(self.home().join(path)) {
+            assert!(
+                content.contains(text.as_str()),
+                "{}: {path} does not hold what is shown of it:\n{text}",
+                self.page.path
+            );
             return;
         }
-        let kept = self.folder.path().join(format!("steps/{number:03}.file"));
+        let kept = self.folder.path().join(format!("steps/line-{}.file", block.line));
         std::fs::write(&kept, here(text)).unwrap();
         let target = here(path);
         writeln!(script, "mkdir -p \"$(dirname {target})\" && cp {} {target}", kept.display()).unwrap();
     }
 
-    /// Where the reader stands: in the page's folder of examples where it has one, else where the repository is.
     fn home(&self) -> PathBuf {
-        let work = self.folder.path().join("work");
-        let name = Path::new(&self.page.path).file_stem().unwrap().to_str().unwrap().replace('-', "_");
-        let examples = work.join("docs/examples").join(name);
-        if examples.is_dir() { examples } else { work }
+        self.page.home(&self.folder.path().join("work"))
     }
 
     fn command(&self, script: &Path) -> Command {
@@ -140,7 +139,7 @@ impl<'a> Shell<'a> {
             command.env("ADE_API_KEY", service.admin.key.as_deref().unwrap());
         }
         if let Some(database) = &self.database {
-            command.env("ADE_DATABASE_URL", database.url());
+            command.env("DATABASE", database.url());
         }
         let output = std::fs::File::create(self.folder.path().join("output")).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
