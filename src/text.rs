@@ -18,8 +18,7 @@ macro_rules! texts {
     ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+        pub enum $name { $($(#[doc = $doc])+ #[serde(rename = $text)] $variant,)+ }
 
         impl $name {
             /// Every value, in order.

@@ -3,7 +3,7 @@
 use super::app::App;
 use super::problem::{Code, ProblemBody};
 use super::routes::{
-    activation, audit, configs, documents, events, health, job_files, jobs, keys, network, system, workspaces,
+    activation, audit, configs, documents, events, health, job_files, jobs, keys, network, system, versions, workspaces,
 };
 use axum::Router;
 use axum::response::Html;
@@ -48,6 +48,7 @@ const BODY: [(u16, &str); 3] = [
         (name = "jobs", description = "Work"),
         (name = "documents", description = "Inputs"),
         (name = "configs", description = "Config packages"),
+        (name = "versions", description = "Their published versions"),
         (name = "workspaces", description = "Tenants"),
         (name = "keys", description = "API keys"),
         (name = "network", description = "Who may reach what"),
@@ -77,6 +78,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::of_workspace())
         .merge(documents::router())
         .merge(configs::router())
+        .merge(versions::router())
         .merge(activation::router())
         .merge(network::router())
         .merge(audit::router())

@@ -19,12 +19,13 @@ mod keys;
 mod network;
 mod notify;
 mod queue;
+mod versions;
 mod workspaces;
 
 pub use activation::Moved;
 pub use admission::Totals;
-pub use audit::{Actor, AuditEntry, AuditFilter};
-pub use configs::{Config, NewVersion, Version};
+pub use audit::{Action, Actor, AuditEntry, AuditFilter};
+pub use configs::{Blocked, Config};
 pub use db::now_ms;
 pub use documents::Document;
 pub use error::StoreError;
@@ -35,6 +36,7 @@ pub use keys::{Key, NewKey, Role};
 pub use network::ConfigNetworkChange;
 pub use notify::Listener;
 pub use queue::{Admitted, Cancelled, Claimed, Defaults, End, Held, Refused, Requeue, Scope, Seal, Submission, Swept};
+pub use versions::{NewVersion, Published, Version};
 pub use workspaces::{Workspace, WorkspaceChange};
 
 use db::{Database, Result};

@@ -12,5 +12,7 @@ pub mod job_record;
 pub mod jobs;
 pub mod keys;
 pub mod network;
+mod package_form;
 pub mod system;
+pub mod versions;
 pub mod workspaces;
