@@ -6,8 +6,8 @@ use ade::network::{Access, HostPattern, Switch};
 use ade::store::{AuditFilter, ConfigNetworkChange};
 use serde_json::json;
 
-/// Entries of the network policy, newest first.
-fn set() -> AuditFilter {
+/// Entries of the network policy.
+fn changes() -> AuditFilter {
     AuditFilter { action: Some("network.set".into()), ..AuditFilter::default() }
 }
 
@@ -46,7 +46,7 @@ on_both! {
         let beside = world.store.network_of(&neighbour.config).await.expect("an answer").expect("it is there");
         assert_eq!((beside.instance, beside.workspace, beside.package), (Some(Switch::Deny), Access::Inherit, Access::Inherit));
 
-        let entries = world.store.audit(&set(), 10).await.expect("entries");
+        let entries = world.store.audit(&changes(), 10).await.expect("entries");
         assert_eq!(entries.len(), 4);
         assert!(entries.iter().all(|entry| entry.action == "network.set"));
         assert!(entries.is_sorted_by(|a, b| a.id > b.id && a.at >= b.at));
@@ -88,7 +88,7 @@ on_both! {
         assert!(world.store.network_of(&nothing).await.expect("an answer").is_none());
         let kept = world.store.network_of(&tenant.config).await.expect("an answer").expect("it is there");
         assert_eq!(kept.package, Access::Inherit);
-        assert!(world.store.audit(&set(), 10).await.expect("entries").is_empty());
+        assert!(world.store.audit(&changes(), 10).await.expect("entries").is_empty());
     }
 
     async fn a_change_whose_entry_cannot_be_written_does_not_happen(world) {
@@ -123,9 +123,9 @@ on_both! {
         }
         world.store.set_network_switch(Some(Switch::Deny), &by).await.expect("set");
         let list = async |filter: AuditFilter, limit| world.store.audit(&filter, limit).await.expect("entries");
-        let all = list(set(), 100).await;
+        let all = list(changes(), 100).await;
         assert_eq!(all.len(), 7);
-        let own = AuditFilter { workspace_id: Some(tenant.workspace.clone()), ..set() };
+        let own = AuditFilter { workspace_id: Some(tenant.workspace.clone()), ..changes() };
         let page = list(own.clone(), 2).await;
         let before = Some(page[1].id.to_string());
         let rest = list(AuditFilter { before, ..own.clone() }, 2).await;
@@ -135,7 +135,7 @@ on_both! {
         assert!(list(other, 100).await.is_empty());
         let made = AuditFilter { action: Some("config.create".into()), ..own.clone() };
         assert_eq!(list(made, 100).await.len(), 1);
-        let later = |ms| AuditFilter { created_after: Some(ms), ..set() };
+        let later = |ms| AuditFilter { created_after: Some(ms), ..changes() };
         assert_eq!(list(later(all[6].at - 1), 100).await.len(), 7);
         assert!(list(later(all[0].at), 100).await.is_empty());
     }
