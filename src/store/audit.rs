@@ -4,38 +4,53 @@
 use super::Store;
 use super::db::{Arg, Result, Row, Tx, args};
 use crate::ids::{AuditId, ConfigId, KeyId, WorkspaceId};
-use crate::text::texts;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-texts! {
-    /// What can be done, as the audit names it.
-    Action {
-        /// A layer of the network policy was set.
-        NetworkSet = "network.set",
-        /// A config was made, with its first version.
-        ConfigCreate = "config.create",
-        /// A config was archived.
-        ConfigArchive = "config.archive",
-        /// An archived config was restored.
-        ConfigRestore = "config.restore",
-        /// A version became the active one of its workspace.
-        ConfigActivate = "config.activate",
-        /// The active version was taken back; the workspace has none then.
-        ConfigDeactivate = "config.deactivate",
-        /// A version was published.
-        VersionPublish = "version.publish",
-        /// A version was archived.
-        VersionArchive = "version.archive",
-        /// An archived version was restored.
-        VersionRestore = "version.restore",
-        /// A draft was made.
-        DraftCreate = "draft.create",
-        /// A file of a draft was written or removed.
-        DraftEdit = "draft.edit",
-        /// A draft was deleted.
-        DraftDelete = "draft.delete",
-    }
+macro_rules! actions {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal;)+) => {
+        /// What can be done, as the audit names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Action { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The text that is stored and shown.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+actions! {
+    /// A layer of the network policy was set.
+    NetworkSet = "network.set";
+    /// A config was made, with its first version.
+    ConfigCreate = "config.create";
+    /// A config was archived.
+    ConfigArchive = "config.archive";
+    /// An archived config was restored.
+    ConfigRestore = "config.restore";
+    /// A version became the active one of its workspace.
+    ConfigActivate = "config.activate";
+    /// The active version was taken back; the workspace has none then.
+    ConfigDeactivate = "config.deactivate";
+    /// A version was published.
+    VersionPublish = "version.publish";
+    /// A version was archived.
+    VersionArchive = "version.archive";
+    /// An archived version was restored.
+    VersionRestore = "version.restore";
+    /// A draft was made.
+    DraftCreate = "draft.create";
+    /// A file of a draft was written or removed.
+    DraftEdit = "draft.edit";
+    /// A draft was deleted.
+    DraftDelete = "draft.delete";
 }
 
 impl Action {

@@ -97,7 +97,7 @@ fn a_draft_goes_from_a_version_to_the_next_one() {
         schema::assert_valid("DraftEdit", &written);
         assert_eq!((&written["revision"], &written["file"]["sha256"]), (&json!(2), &json!(sha(code))));
         assert_eq!(answer.header("etag").unwrap(), format!("\"{}\"", sha(code)));
-        let note = draft.put("resources/straße ü.txt", "").send().expect(201).json();
+        let note = draft.put("resources/stra%C3%9Fe%20%C3%BC.txt", "").send().expect(201).json();
         assert_eq!((&note["revision"], &note["file"]["bytes"]), (&json!(3), &json!(0)));
         let removed = tenant.editor.delete(draft.file("resources/large.bin")).send().expect(200).json();
         assert_eq!(removed, json!({"revision": 4, "file": null}));
@@ -360,7 +360,7 @@ fn a_zip_of_a_draft_is_read_by_any_program() {
     let server = shared();
     let tenant = server.tenant();
     let draft = Draft::make(&tenant, &tenant.config(&Package::new()), &json!({}));
-    draft.put("resources/straße ü.txt", "content").send().expect(201);
+    draft.put("resources/stra%C3%9Fe%20%C3%BC.txt", "content").send().expect(201);
     let zip = tenant.viewer.get(format!("{}/download", draft.base)).send().expect(200);
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip.body)).unwrap();
     let mut text = String::new();

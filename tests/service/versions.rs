@@ -116,7 +116,8 @@ fn what_is_archived_takes_no_jobs_and_comes_back_as_it_was() {
     let archived = tenant.owner.delete(of(&tenant, &config, "")).send().expect(200).json();
     schema::assert_valid("ConfigRecord", &archived);
     assert!(archived["archived_at"].is_string());
-    tenant.submit(&json!({"config_id": config.config, "document_id": tenant.names()})).problem(409, "config_archived");
+    let other = tenant.document("other.csv", "Name\nBob\n");
+    tenant.submit(&json!({"config_id": config.config, "document_id": other})).problem(409, "config_archived");
     let retry = tenant.path(&format!("/jobs/{}/retry", job["job_id"].as_str().unwrap()));
     tenant.editor.post(retry).send().problem(409, "config_archived");
     publish(&tenant, &config, &titled("three").zip()).problem(409, "config_archived");
