@@ -12,9 +12,9 @@ use std::time::Duration;
 use support::{Package, Running, Upload, World, ade, run, start};
 
 const NO_DOCKER: &str = "unix:///nonexistent/docker.sock";
-const COMMANDS: [&str; 13] = [
-    "run", "validate", "image", "doctor", "serve", "jobs", "documents", "configs", "workspaces", "keys", "system",
-    "settings", "completions",
+const COMMANDS: [&str; 12] = [
+    "run", "config", "image", "doctor", "serve", "jobs", "documents", "workspaces", "keys", "system", "settings",
+    "completions",
 ];
 
 /// Runs `ade` with these arguments to its end.
@@ -89,10 +89,10 @@ fn json_of_the_other_commands_is_one_object_too() {
     let world = World::new(&Package::new(), &[]);
     let broken = World::new(&Package::new().column("name", "def transform(:\n"), &[]);
     let (package, broken) = (world.package.to_str().unwrap(), broken.package.to_str().unwrap());
-    assert_eq!(object(&call(&["validate", "--json", package]), 0)["valid"], true);
-    let said = object(&call(&["validate", "--json", broken]), 2);
+    assert_eq!(object(&call(&["config", "validate", "--json", package]), 0)["valid"], true);
+    let said = object(&call(&["config", "validate", "--json", broken]), 2);
     assert_eq!((keys(&said), &said["errors"]), (vec!["diagnostics", "errors", "valid", "warnings"], &json!(1)));
-    assert_eq!(object(&call(&["validate", "--json", "/nonexistent"]), 2)["error"]["kind"], "package_invalid");
+    assert_eq!(object(&call(&["config", "validate", "--json", "/nonexistent"]), 2)["error"]["kind"], "package_invalid");
     let image = object(&call(&["image", "show", "--json"]), 0);
     assert_eq!(keys(&image), ["created", "id", "labels", "route", "size", "tag"]);
     assert!(image["id"].as_str().unwrap().starts_with("sha256:") && image["size"].as_u64() > Some(1 << 20), "{image}");
@@ -112,7 +112,7 @@ fn without_docker_every_command_that_needs_it_says_so_with_exit_code_3() {
     let out = world.out();
     for args in [
         vec!["run", package, input, "--out", out.to_str().unwrap()],
-        vec!["validate", package],
+        vec!["config", "validate", package],
         vec!["image", "show"],
         vec!["image", "build"],
     ] {
@@ -272,7 +272,7 @@ fn every_command_explains_itself() {
     }
     for (args, words) in [
         (&["run", "--help"][..], &["<PACKAGE>", "<INPUT>", "--out", "--timeout-ms", "--memory-mb"][..]),
-        (&["validate", "--help"], &["<PACKAGE>", "--manifest-only"]),
+        (&["config", "validate", "--help"], &["<PACKAGE>", "--manifest-only"]),
         (&["image", "--help"], &["build", "show"]),
         (&["image", "build", "--help"], &["--route"]),
         (&["image", "show", "--help"], &["--json"]),
@@ -372,7 +372,8 @@ fn an_interrupt_ends_every_command_with_130_and_leaves_nothing() {
         assert!(run.elapsed < Duration::from_secs(15), "after {moment} ms: {:?}", run.elapsed);
     }
     let world = World::new(&Package::new(), &[]);
-    let child = ade().args(["validate", "--json"]).arg(&world.package).stdout(Stdio::piped()).spawn().unwrap();
+    let child =
+        ade().args(["config", "validate", "--json"]).arg(&world.package).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(250));
     let status = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     assert!(status.success());
@@ -390,7 +391,7 @@ fn validate_lists_every_diagnostic_at_once_with_file_and_line() {
         .manifest(json!({"hooks": {"after_maping": []}, "info": {"titel": "x"}}));
     let world = World::new(&package, &[]);
     let path = world.package.to_str().unwrap();
-    let said = object(&call(&["validate", "--json", path]), 2);
+    let said = object(&call(&["config", "validate", "--json", path]), 2);
     let found: Vec<(&str, &str, Option<u64>)> = said["diagnostics"]
         .as_array()
         .unwrap()
@@ -406,7 +407,7 @@ fn validate_lists_every_diagnostic_at_once_with_file_and_line() {
     assert_eq!(said["valid"], false);
     assert_eq!(said["errors"].as_u64().unwrap() + said["warnings"].as_u64().unwrap(), found.len() as u64);
 
-    let people = call(&["validate", path]);
+    let people = call(&["config", "validate", path]);
     assert_eq!(people.status.code(), Some(2));
     let listed = text(&people.stderr);
     for word in ["error[script.syntax] columns/name.py:", "columns/unused.py", "after_maping", "titel", "hint:"] {
@@ -419,13 +420,21 @@ fn validate_lists_every_diagnostic_at_once_with_file_and_line() {
 fn validate_manifest_only_needs_no_docker_and_says_what_it_left_out() {
     let world = World::new(&Package::new().column("name", "def broken(:\n"), &[]);
     let path = world.package.to_str().unwrap();
-    let args = ["validate", "--manifest-only", "--docker-host", NO_DOCKER, path];
+    let args = ["config", "validate", "--manifest-only", "--docker-host", NO_DOCKER, path];
     let output = call(&args);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("scripts were not parsed"), "{}", text(&output.stdout));
     let broken = World::new(&Package::new().manifest(json!({"info": {"title": null}})), &[]);
     let said = object(
-        &call(&["validate", "--manifest-only", "--json", "--docker-host", NO_DOCKER, broken.package.to_str().unwrap()]),
+        &call(&[
+            "config",
+            "validate",
+            "--manifest-only",
+            "--json",
+            "--docker-host",
+            NO_DOCKER,
+            broken.package.to_str().unwrap(),
+        ]),
         2,
     );
     assert_eq!(said["valid"], false);

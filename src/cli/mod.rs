@@ -1,5 +1,6 @@
 //! The command line: one file per command, one exit code per kind of failure.
 
+mod config;
 mod deps;
 mod doctor;
 mod image;
@@ -12,7 +13,6 @@ mod settings;
 mod staging;
 mod style;
 mod summary;
-mod validate;
 mod wheelhouse;
 
 use crate::sandbox::{Failure, FailureKind, Fault};
@@ -58,8 +58,8 @@ struct Output {
 enum Command {
     /// Run a config package over workbooks
     Run(run::Args),
-    /// Check a config package: every diagnostic at once, with file, line and hint
-    Validate(validate::Args),
+    /// Config packages: write, check and register them
+    Config(Box<config::Args>),
     /// Build or show the base image of job containers
     Image(image::Args),
     /// Dependency sets of this machine: list, show, prune
@@ -74,8 +74,6 @@ enum Command {
     Jobs(Box<remote::jobs::Args>),
     /// Documents of a service: upload, list, download, delete
     Documents(Box<remote::documents::Args>),
-    /// Configs of a service: register packages, and look at them
-    Configs(Box<remote::configs::Args>),
     /// Workspaces of a service
     Workspaces(Box<remote::workspaces::Args>),
     /// API keys of a service
@@ -121,7 +119,7 @@ pub fn main() -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::main(args, &settings, output).await,
-            Command::Validate(args) => validate::main(args, &settings, output).await,
+            Command::Config(args) => config::main(*args, &settings, output).await,
             Command::Image(args) => image::main(args, &settings, output).await,
             Command::Deps(args) => deps::main(*args, &settings, output).await,
             Command::Wheelhouse(args) => wheelhouse::main(*args, &settings, output).await,
@@ -135,7 +133,6 @@ pub fn main() -> ExitCode {
             }
             Command::Jobs(args) => remote::jobs::main(*args, &settings, output).await,
             Command::Documents(args) => remote::documents::main(*args, &settings, output).await,
-            Command::Configs(args) => remote::configs::main(*args, &settings, output).await,
             Command::Workspaces(args) => remote::workspaces::main(*args, &settings, output).await,
             Command::Keys(args) => remote::keys::main(*args, &settings, output).await,
             Command::Network(args) => remote::network::main(*args, &settings, output).await,

@@ -11,7 +11,7 @@ use bollard::Docker;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Label of containers that `ade run` and `ade validate` make.
+/// Label of containers that `ade run` and `ade config validate` make.
 const INSTANCE: &str = "cli";
 
 /// Connects to Docker.

@@ -50,8 +50,10 @@ pub fn manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> 
             let said = first.map_or_else(String::new, |diagnostic| {
                 format!(", first: {}", diagnostic.message.trim_end_matches('.'))
             });
-            let message =
-                format!("the package has {} error(s){said}; `ade validate` lists them all", report.counts.errors);
+            let message = format!(
+                "the package has {} error(s){said}; `ade config validate` lists them all",
+                report.counts.errors
+            );
             // Errors of the manifest come first.
             let failure = match first.filter(|first| first.path == packages::REQUIREMENTS) {
                 Some(first) => Failure {

@@ -19,7 +19,7 @@ fn slow() -> Package {
 #[test]
 fn from_nothing_to_a_workbook_and_back() {
     let service = Service::start();
-    let config = service.json(&["configs", "register", &example(""), "--slug", "membership"], 0);
+    let config = service.json(&["config", "register", &example(""), "--slug", "membership"], 0);
     assert_eq!(config["latest_version"]["version"], "v1");
     let output =
         service.call(&["jobs", "submit", "--config", "membership", &example("/roster.xlsx"), "--wait", "--out", "out"]);
@@ -129,7 +129,7 @@ fn documents_workspaces_keys_and_the_system() {
         &["workspaces", "list"],
         &["keys", "list"],
         &["documents", "list"],
-        &["configs", "list"],
+        &["config", "list"],
         &["jobs", "list"],
     ] {
         let output = service.call(args);

@@ -306,7 +306,7 @@ fn missing_scripts_and_unknown_keys_are_all_listed_before_anything_starts() {
         "engine": {"defaults": {"timeout": 5}},
     }));
     let run = refused_at_once(&package);
-    run.assert_failed("package_invalid", &["ade validate"]);
+    run.assert_failed("package_invalid", &["ade config validate"]);
     let codes = codes(&run);
     assert_eq!(codes.iter().filter(|code| **code == "script_missing").count(), 2, "{codes:?}");
     assert!(codes.iter().filter(|code| **code == "unknown_key").count() == 3, "{codes:?}");

@@ -1,4 +1,4 @@
-//! `ade configs`.
+//! `ade config`, on a service.
 
 use super::{Listing, Remote, moment, submit};
 use crate::api::routes::activation::ActivationRecord;
@@ -15,16 +15,8 @@ use reqwest::multipart::{Form, Part};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    client: ClientSettings,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub enum Command {
     /// Register a package as version v1 of a new config
     Register(Register),
     /// List configs, the newest first
@@ -52,7 +44,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Register {
+pub struct Register {
     /// Config package: a folder, or a zip of one
     package: PathBuf,
     /// Its name in commands and URLs: lower-case letters, digits and hyphens
@@ -67,9 +59,8 @@ struct Register {
 }
 
 /// Runs the command.
-pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
-    let command = args.command;
-    super::run(args.client, settings, output, async |remote: &Remote| run(remote, command).await).await
+pub async fn main(command: Command, client: ClientSettings, settings: &Settings, output: Output) -> ExitCode {
+    super::run(client, settings, output, async |remote: &Remote| run(remote, command).await).await
 }
 
 async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {

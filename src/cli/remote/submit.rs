@@ -103,7 +103,7 @@ pub async fn config(remote: &Remote, named: &str) -> Result<ConfigRecord, Client
     all.items.into_iter().find(|config| config.slug == named).ok_or_else(|| {
         let named = crate::text::plain(named, 100);
         let message =
-            format!("there is no config {named:?} in this workspace; `ade configs list` shows those that there are");
+            format!("there is no config {named:?} in this workspace; `ade config list` shows those that there are");
         ClientError::new(Blame::Request, "config_not_found", message)
     })
 }

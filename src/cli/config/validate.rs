@@ -1,7 +1,7 @@
-//! `ade validate`: everything that is wrong with a package, at once.
+//! `ade config validate`: everything that is wrong with a package, at once.
 
-use super::progress::Screen;
-use super::{Exit, Output, cancel_on_signals, fail, node, style};
+use crate::cli::progress::Screen;
+use crate::cli::{Exit, Output, cancel_on_signals, fail, node, style};
 use crate::job;
 use crate::sandbox::Failure;
 use crate::settings::Settings;
