@@ -11,7 +11,7 @@ texts! {
     Role {
         /// Reads jobs, documents and configs of its workspace.
         Viewer = "viewer",
-        /// Submits, cancels and retries jobs, uploads and deletes documents, and publishes versions of configs.
+        /// Submits, cancels and retries jobs, uploads and deletes documents, and makes and publishes drafts of configs.
         Editor = "editor",
         /// Registers, activates and archives configs, and makes keys of its workspace.
         Owner = "owner",

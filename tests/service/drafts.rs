@@ -214,7 +214,7 @@ fn a04_a_draft_has_only_files_that_a_package_can_have() {
     let tenant = server.tenant();
     let config = tenant.config(&Package::new());
     let draft = Draft::make(&tenant, &config, &json!({}));
-    let deep = vec!["a"; 9].join("/");
+    let deep = ["a"; 9].join("/");
     let long = "x".repeat(241);
     for path in [
         "..%2Fmanifest.json", "%2E%2E/x", "columns/%2E%2E/%2E%2E/x", "%2Fetc%2Fpasswd", "a%2F%2Fb", "a/", "%2E",

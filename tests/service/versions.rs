@@ -92,6 +92,21 @@ fn an_exported_version_is_the_same_package_wherever_it_is_imported() {
 }
 
 #[test]
+fn a_package_as_large_as_may_be_runs_and_goes_from_export_to_import() {
+    let server = shared();
+    let tenant = server.tenant();
+    let half = vec![7; (32 << 20) - (1 << 16)];
+    let package = Package::new().file("resources/a.bin", &half).file("resources/b.bin", &half);
+    let config = tenant.config(&package);
+    let job = tenant.job(&config, &tenant.names());
+    assert_eq!(tenant.end(&job)["status"], "succeeded");
+    let first = versions(&tenant, &config).remove(0);
+    let zip = tenant.viewer.get(version(&tenant, &config, &first, "/export")).send().expect(200).body;
+    let imported = tenant.register("imported", &zip).expect(201).json();
+    assert_eq!(imported["latest_version"]["package_sha256"], first["package_sha256"]);
+}
+
+#[test]
 fn what_is_archived_takes_no_jobs_and_comes_back_as_it_was() {
     let server = shared();
     let tenant = server.tenant();
