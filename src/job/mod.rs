@@ -11,6 +11,7 @@ mod inputs;
 mod recorder;
 mod refusal;
 mod request;
+mod validation;
 
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate, activation_containers};
 pub use dependencies::place;
@@ -18,7 +19,8 @@ pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit};
 pub use recorder::{Log, Observer, Recorder};
-pub use refusal::{Refusal, limits, manifest_of, open_package};
+pub use refusal::{Refusal, limits, manifest_of, no_package, open_package};
+pub use validation::{Validation, validate};
 
 use crate::deps::Deps;
 use crate::egress::{Egress, Grant};
