@@ -4,6 +4,7 @@
 mod activation;
 pub mod artifact;
 mod blocks;
+mod cells;
 mod dependencies;
 mod execution;
 mod identity;
@@ -13,10 +14,11 @@ mod refusal;
 mod request;
 
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate, activation_containers};
+pub use cells::{Cell, Cells, read_cells};
 pub use dependencies::place;
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
-pub use inputs::{Input, MAX_INPUTS, inputs_fit};
+pub use inputs::{Input, MAX_INPUTS, inputs_fit, open_all as open_inputs};
 pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, limits, manifest_of, open_package};
 

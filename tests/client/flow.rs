@@ -21,8 +21,16 @@ fn from_nothing_to_a_workbook_and_back() {
     let service = Service::start();
     let config = service.json(&["config", "register", &example(""), "--slug", "membership"], 0);
     assert_eq!(config["latest_version"]["version"], "v1");
-    let output =
-        service.call(&["jobs", "submit", "--config", "membership", &example("/roster.xlsx"), "--wait", "--out", "out"]);
+    let output = service.call(&[
+        "jobs",
+        "submit",
+        "--config",
+        "membership",
+        &example("/examples/roster/roster.xlsx"),
+        "--wait",
+        "--out",
+        "out",
+    ]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout} {stderr}");
     for word in ["succeeded", "Club membership roster", "152 rows", "member_id", "queue", "normalized.xlsx"] {
@@ -36,7 +44,7 @@ fn from_nothing_to_a_workbook_and_back() {
 
     // The same as `ade run` gives, but for ids and times.
     let mut local = ade();
-    local.args(["run", "-q", "--json", &example(""), &example("/roster.xlsx"), "--out"]);
+    local.args(["run", "-q", "--json", &example(""), &example("/examples/roster/roster.xlsx"), "--out"]);
     let local = local.arg(service.root().join("local")).output().unwrap();
     let local: Value = serde_json::from_slice(&local.stdout).unwrap();
     let jobs = service.json(&["jobs", "list"], 0);
