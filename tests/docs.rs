@@ -36,6 +36,12 @@ fn every_error_kind_is_in_the_catalogue_and_every_entry_is_a_kind() {
     assert_eq!(spans("developers/error-kinds.md", "kind", 0), code);
 }
 
+#[test]
+fn every_action_of_the_audit_is_documented() {
+    let code: BTreeSet<String> = ade::store::Action::ALL.iter().map(|action| action.as_str().to_owned()).collect();
+    assert_eq!(spans("operations/audit.md", "action", 0), code);
+}
+
 fn assert_documented(command: &clap::Command, header: &str) {
     let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
     let variables = arguments.iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect();

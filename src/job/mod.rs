@@ -12,6 +12,7 @@ mod inputs;
 mod recorder;
 mod refusal;
 mod request;
+mod validation;
 
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate, activation_containers};
 pub use cells::{Cell, Cells, read_cells};
@@ -20,7 +21,8 @@ pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit, open_all as open_inputs};
 pub use recorder::{Log, Observer, Recorder};
-pub use refusal::{Refusal, limits, manifest_of, open_package};
+pub use refusal::{Refusal, limits, manifest_of, no_package, open_package};
+pub use validation::{Validation, validate};
 
 use crate::deps::Deps;
 use crate::egress::{Egress, Grant};
