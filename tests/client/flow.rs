@@ -281,9 +281,9 @@ fn the_network_policy_is_shown_and_set_and_its_audit_listed() {
         assert!(text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
     }
 
-    // Two of the switch, one of the other workspace, three of the package.
+    // The package was registered; two of the switch, one of the other workspace, three of the package.
     let entries = |args: &[&str]| service.json(&[&["audit"][..], args].concat(), 0)["items"].as_array().unwrap().len();
-    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (6, 1, 3));
+    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (7, 1, 4));
     assert_eq!((entries(&["--limit", "2"]), entries(&["--after", "2999-01-01T00:00:00Z"])), (2, 0));
     assert_eq!((entries(&["--action", "network.set"]), entries(&["--action", "x"])), (6, 0));
     let listed = text(&service.call(&["audit", "--limit", "1"]).stdout);
