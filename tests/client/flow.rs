@@ -19,7 +19,7 @@ fn slow() -> Package {
 #[test]
 fn from_nothing_to_a_workbook_and_back() {
     let service = Service::start();
-    let config = service.json(&["config", "register", &example(""), "--slug", "membership"], 0);
+    let config = service.json(&["config", "push", &example(""), "--config", "membership"], 0);
     assert_eq!(config["latest_version"]["version"], "v1");
     let output = service.call(&[
         "jobs",

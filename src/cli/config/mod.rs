@@ -29,8 +29,10 @@ enum Command {
     Test(test::Args),
     /// Run a package over workbooks, and say why each column went where it went
     Try(try_out::Args),
+    /// Show what differs between two packages, each a folder, a zip or a version of a config
+    Diff(remote::config::diff::Args),
     #[command(flatten)]
-    OnService(remote::configs::Command),
+    OnService(remote::config::Command),
 }
 
 /// Runs the command.
@@ -40,6 +42,7 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
         Command::Test(args) => test::main(args, settings, output).await,
         Command::Try(args) => try_out::main(args, settings, output).await,
         Command::Validate(args) => validate::main(args, settings, output).await,
-        Command::OnService(command) => remote::configs::main(command, args.client, settings, output).await,
+        Command::Diff(diff) => remote::config::diff::main(diff, args.client, settings, output).await,
+        Command::OnService(command) => remote::config::main(command, args.client, settings, output).await,
     }
 }
