@@ -5,7 +5,7 @@ Run by hand, with XlsxWriter installed, after changing an example::
     python docs/examples/make_workbooks.py
 
 Everything starts from clean records. One copy is made messy, the way people do it, and becomes the workbook; the other
-becomes ``expected/`` (see ``tests/fixtures/expectation.py``). So the expectation never comes from the program that is
+becomes what is expected of it, in the same folder (see ``tests/fixtures/expectation.py``). So the expectation never comes from the program that is
 tested against it. The same source gives the same bytes: a change in a workbook is always a change in here.
 """
 
@@ -30,6 +30,15 @@ from expectation import Cell, Expected, new_workbook, put  # noqa: E402
 
 EXCEL_DAY_ZERO = date(1899, 12, 30)
 
+
+def example_of(package: str, name: str) -> Path:
+    """The folder of an example in a package, empty or as it was."""
+    folder = HERE / package / "examples" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+
 # --- membership -----------------------------------------------------------------------------------------------------
 
 FIRST_NAMES = (
@@ -47,7 +56,7 @@ REMARKS = ("pays in cash", "locker 14", "coxswain", "asked for a refund", "key r
 def membership() -> None:
     """One sheet with a title block, a table from B6, blank rows, duplicates, gaps, a totals line and a remark."""
     rng = random.Random(20251031)
-    package = HERE / "membership"
+    example = example_of("membership", "roster")
     headers = ["Member ID", "Last name", "First name", "E-mail", "Phone", "Joined on", "Plan", "Newsletter"]
     expected = Expected("Members", [*headers, "raw_Remarks_office"])
 
@@ -128,7 +137,7 @@ def membership() -> None:
     ]
     raw_headers += ["Newsletter (y/n)", "Remarks (office)"]
 
-    book = new_workbook(package / "roster.xlsx")
+    book = new_workbook(example / "roster.xlsx")
     sheet = book.add_worksheet("Roster 2025")
     bold = book.add_format({"bold": True})
     sheet.write_string(0, 1, "Riverside Rowing Club", bold)
@@ -154,7 +163,7 @@ def membership() -> None:
     expected.annotations.append(
         {"stage": "on_job_end", "outcome": "normalized", "members": len(clean), "issues": issues}
     )
-    expected.write(package / "expected", ["roster.xlsx"])
+    expected.write(example, ["roster.xlsx"])
 
 
 def plain(text: str) -> str:
@@ -215,13 +224,13 @@ SUPPLIERS = ("Northgate Paper Ltd", "Alder & Finch", "Bluewater Logistics", "Cob
 def invoices() -> None:
     """A workbook with English amounts and a CSV file with German ones; totals lines below both."""
     rng = random.Random(417)
-    package = HERE / "invoices"
+    example = example_of("invoices", "march")
     headers = ["Invoice no.", "Supplier", "Issued on", "Due on", "Currency", "Net", "Tax", "Total"]
     expected = Expected("Invoices", [*headers, "raw_Cost_centre"])
     lists = 0
 
     # suppliers.xlsx
-    book = new_workbook(package / "suppliers.xlsx")
+    book = new_workbook(example / "suppliers.xlsx")
     sheet = book.add_worksheet("March")
     bold = book.add_format({"bold": True})
     money = book.add_format({"num_format": "#,##0.00"})
@@ -314,7 +323,7 @@ def invoices() -> None:
         expected.rows.append(clean)
         net_sum, tax_sum, total_sum = net_sum + invoice.net, tax_sum + invoice.tax, total_sum + invoice.total
     sums = [german_amount(rng, round(amount, 2)) for amount in (net_sum, tax_sum, total_sum)]
-    with (package / "meyer.csv").open("w", encoding="utf-8-sig", newline="") as file:
+    with (example / "meyer.csv").open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
         writer.writerows(lines)
         writer.writerow(["Total", "", "", "", "", *sums])
@@ -331,7 +340,7 @@ def invoices() -> None:
             "issues": dict(sorted(total.items())),
         }
     )
-    expected.write(package / "expected", ["suppliers.xlsx", "meyer.csv"])
+    expected.write(example, ["suppliers.xlsx", "meyer.csv"])
 
 
 def new_invoice(rng: random.Random, number: str, supplier: str, currency: str) -> Invoice:
@@ -394,10 +403,10 @@ UNITS = {"pc": ("pc", "Pcs", "each", "EA"), "box": ("box", "Boxes", "BX"), "l": 
 def price_list() -> None:
     """Notes, two regions on sheets of their own, and two more one below the other on a third sheet."""
     rng = random.Random(2026)
-    package = HERE / "price_list"
+    example = example_of("price_list", "prices")
     headers = ["SKU", "Product", "Category", "Unit", "List price", "Dealer price", "Valid from"]
     expected = Expected("Prices", headers)
-    book = new_workbook(package / "prices_2026.xlsx")
+    book = new_workbook(example / "prices_2026.xlsx")
     bold = book.add_format({"bold": True})
 
     notes = book.add_worksheet("Notes")
@@ -525,7 +534,7 @@ def price_list() -> None:
     book.close()
 
     expected.annotations.append({"stage": "after_mapping", "price_lists": 4, "incomplete_tables": 0})
-    expected.write(package / "expected", ["prices_2026.xlsx"])
+    expected.write(example, ["prices_2026.xlsx"])
 
 
 # --- first_package --------------------------------------------------------------------------------------------------
@@ -533,7 +542,6 @@ def price_list() -> None:
 
 def first_package() -> None:
     """One small form, and what each stage of the walk-through makes of it."""
-    folder = HERE / "first_package"
     form: list[list[Cell]] = [
         ["e.g. Jane Doe", "jane@example.org", "35.00", "Single"],
         ["Ada Kowalski", "ada@example.org", 35, "Single"],
@@ -547,25 +555,26 @@ def first_package() -> None:
     fees: list[Cell] = [35, 35, 35, 35, 17.5, 35, None, 35]
     headers = ["Who", "Reach at", "Fee paid", "Boat"]
 
-    book = new_workbook(folder / "signups.xlsx")
-    sheet = book.add_worksheet("Sign-ups")
-    bold = book.add_format({"bold": True})
-    sheet.write_string(0, 0, "Summer course: sign-ups", bold)
-    for column, header in enumerate(headers):
-        sheet.write_string(2, column, header, bold)
-    for at, row in enumerate(form, start=3):
-        for column, value in enumerate(row):
-            put(sheet, book, at, column, value)
-    sheet.write_string(3 + len(form), 0, "Total", bold)
-    sheet.write_number(3 + len(form), 2, 192.5, bold)
-    sheet.set_column(0, 3, 20)
-    book.close()
-
     stages = ("1_synonyms", "2_detector", "3_transform", "4_validator", "5_row_detector", "6_hook")
     for stage, name in enumerate(stages, start=1):
         finds_addresses, reads_fees, checks, skips_the_example = stage >= 2, stage >= 3, stage >= 4, stage >= 5
         unmapped = ["raw_Boat"] if finds_addresses else ["raw_Reach_at", "raw_Boat"]
         expected = Expected("Normalized", ["Name", "E-mail", "Fee", *unmapped])
+        example = example_of(f"first_package/{name}", "signups")
+        book = new_workbook(example / "signups.xlsx")
+        sheet = book.add_worksheet("Sign-ups")
+        bold = book.add_format({"bold": True})
+        sheet.write_string(0, 0, "Summer course: sign-ups", bold)
+        for column, header in enumerate(headers):
+            sheet.write_string(2, column, header, bold)
+        for at, row in enumerate(form, start=3):
+            for column, value in enumerate(row):
+                put(sheet, book, at, column, value)
+        sheet.write_string(3 + len(form), 0, "Total", bold)
+        sheet.write_number(3 + len(form), 2, 192.5, bold)
+        sheet.set_column(0, 3, 20)
+        book.close()
+
         for (who, reach_at, paid, boat), fee in zip(form, fees):
             if skips_the_example and str(who).startswith("e.g."):
                 continue
@@ -577,10 +586,10 @@ def first_package() -> None:
         email = "email" if finds_addresses else None
         mapping = list(zip(headers, ("name", email, "fee", None)))
         first = 3
-        expected.table("../signups.xlsx", "Sign-ups", f"A{first}:D{first + len(form)}", mapping)
+        expected.table("signups.xlsx", "Sign-ups", f"A{first}:D{first + len(form)}", mapping)
         if stage == len(stages):
             expected.annotations.append({"stage": "on_job_end", "ready": False, "sign_ups": 7, "to_check": 2})
-        expected.write(folder / name / "expected", ["../signups.xlsx"])
+        expected.write(example, ["signups.xlsx"])
 
 
 def main() -> None:

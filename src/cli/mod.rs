@@ -38,7 +38,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  succeeded
-  1  the job failed
+  1  the job failed; a test or a comparison found a difference
   2  bad usage, package or input; a service refused the request
   3  the environment: no Docker, no image, no disk, no service
   130  interrupted";
@@ -58,7 +58,7 @@ struct Output {
 enum Command {
     /// Run a config package over workbooks
     Run(run::Args),
-    /// Config packages: write, check and register them
+    /// Config packages: write, check, try, publish and compare them
     Config(Box<config::Args>),
     /// Build or show the base image of job containers
     Image(image::Args),

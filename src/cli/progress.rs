@@ -55,6 +55,14 @@ impl Screen {
         }
     }
 
+    /// Prints something while the live line is away.
+    pub fn pause(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Clears the live line.
     pub fn close(&self) {
         if let Some(bar) = &self.bar {

@@ -57,6 +57,13 @@ impl Args {
     }
 }
 
+/// The network policy of a local job about which the caller says nothing.
+pub fn undecided(instance: Switch, manifest: bool) -> Decision {
+    let layers =
+        Layers { instance, workspace: Access::Inherit, package: Access::Inherit, allowed_hosts: Vec::new(), manifest };
+    network::decide(&layers).at(Place::CommandLine)
+}
+
 /// Runs the command.
 pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     let started = Instant::now();

@@ -103,7 +103,7 @@ impl Input {
 /// `input_too_large`, with both numbers and the memory that would do.
 pub fn inputs_fit(total_bytes: u64, package: &Package, limits: &Limits) -> Result<(), Failure> {
     const MIB: u64 = 1024 * 1024;
-    let budget = (limits.scratch_mb * MIB).saturating_sub(package.unpacked_bytes());
+    let budget = (limits.scratch_mb * MIB).saturating_sub(package.job_bytes());
     if total_bytes <= budget {
         return Ok(());
     }

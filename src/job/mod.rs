@@ -4,6 +4,7 @@
 mod activation;
 pub mod artifact;
 mod blocks;
+mod cells;
 mod dependencies;
 mod dry_run;
 mod execution;
@@ -15,11 +16,12 @@ mod request;
 mod validation;
 
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate};
+pub use cells::{Cell, Cells, read_cells};
 pub use dependencies::place;
 pub use dry_run::{DryRun, dry_run};
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
-pub use inputs::{Input, MAX_INPUTS, inputs_fit};
+pub use inputs::{Input, MAX_INPUTS, inputs_fit, open_all as open_inputs};
 pub use recorder::{Log, Observer, Recorder};
 pub use refusal::{Refusal, checked, limits, manifest_of, no_package, open_package, stored_manifest_of, to_values};
 pub use validation::{Validation, validate};

@@ -59,7 +59,7 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         .collect();
     let mut files: Vec<InputFile> = job
         .package
-        .files()
+        .job_files()
         .map(|(name, bytes)| InputFile {
             name: format!("package/{name}"),
             source: Source::Bytes(Bytes::copy_from_slice(bytes)),
@@ -79,7 +79,7 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         "started_at": ask.started_at,
         "inputs": inputs,
         "limits": limits,
-        "egress": (ask.mode != "validate").then_some(terms),
+        "egress": (!matches!(ask.mode, "validate" | "read")).then_some(terms),
         "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": job.dependencies},
     });
     if let Some(lock) = job.lock_sha256 {

@@ -34,7 +34,7 @@ pub use manifest::{
     Column, DEFAULT_MEMORY_MB, DEFAULT_OUTPUT_SHEET, DEFAULT_UNMAPPED_PREFIX, Defaults, Env, Hook, Info, Limits,
     Manifest, Stage, Writer, WriterMode,
 };
-pub use package::{MANIFEST, Package};
+pub use package::{EXAMPLES, MANIFEST, Package};
 pub use requirements::{Asked, REQUIREMENTS, Requirements};
 pub use scripts::FunctionKind;
 pub use validate::{Report, validate, validate_manifest};

@@ -14,6 +14,9 @@ use super::{archive, canonical, folder, json};
 /// The one file that every package has, at its root.
 pub const MANIFEST: &str = "manifest.json";
 
+/// The folder of a package's examples: inputs and the results that are expected of them. Part of the package, but no job gets it.
+pub const EXAMPLES: &str = "examples";
+
 /// A config package, read whole: safe paths, bounded contents, and the hash that identifies it. Never changes.
 pub struct Package {
     files: BTreeMap<String, Box<[u8]>>,
@@ -63,6 +66,16 @@ impl Package {
         contents(&self.files)
     }
 
+    /// Every file that a job gets, sorted: all but the examples.
+    pub fn job_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files().filter(|(path, _)| !is_example(path))
+    }
+
+    /// Every file below `examples/`, sorted.
+    pub fn example_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files().filter(|(path, _)| is_example(path))
+    }
+
     /// The contents of one file.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&[u8]> {
@@ -73,6 +86,12 @@ impl Package {
     #[must_use]
     pub fn unpacked_bytes(&self) -> u64 {
         self.unpacked_bytes
+    }
+
+    /// The sum of the sizes of the files that a job gets, in bytes.
+    #[must_use]
+    pub fn job_bytes(&self) -> u64 {
+        self.job_files().map(|(_, contents)| contents.len() as u64).sum()
     }
 
     /// The sha256 of the canonical zip, in lower-case hexadecimal: the same for a folder and any zip of it.
@@ -117,6 +136,10 @@ impl std::fmt::Debug for Package {
             .field("unpacked_bytes", &self.unpacked_bytes)
             .finish()
     }
+}
+
+fn is_example(path: &str) -> bool {
+    path.strip_prefix(EXAMPLES).is_some_and(|rest| rest.starts_with('/'))
 }
 
 pub(super) fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> {

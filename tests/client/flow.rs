@@ -19,10 +19,18 @@ fn slow() -> Package {
 #[test]
 fn from_nothing_to_a_workbook_and_back() {
     let service = Service::start();
-    let config = service.json(&["config", "register", &example(""), "--slug", "membership"], 0);
+    let config = service.json(&["config", "push", &example(""), "--config", "membership"], 0);
     assert_eq!(config["latest_version"]["version"], "v1");
-    let output =
-        service.call(&["jobs", "submit", "--config", "membership", &example("/roster.xlsx"), "--wait", "--out", "out"]);
+    let output = service.call(&[
+        "jobs",
+        "submit",
+        "--config",
+        "membership",
+        &example("/examples/roster/roster.xlsx"),
+        "--wait",
+        "--out",
+        "out",
+    ]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout} {stderr}");
     for word in ["succeeded", "Club membership roster", "152 rows", "member_id", "queue", "normalized.xlsx"] {
@@ -36,7 +44,7 @@ fn from_nothing_to_a_workbook_and_back() {
 
     // The same as `ade run` gives, but for ids and times.
     let mut local = ade();
-    local.args(["run", "-q", "--json", &example(""), &example("/roster.xlsx"), "--out"]);
+    local.args(["run", "-q", "--json", &example(""), &example("/examples/roster/roster.xlsx"), "--out"]);
     let local = local.arg(service.root().join("local")).output().unwrap();
     let local: Value = serde_json::from_slice(&local.stdout).unwrap();
     let jobs = service.json(&["jobs", "list"], 0);
@@ -273,9 +281,9 @@ fn the_network_policy_is_shown_and_set_and_its_audit_listed() {
         assert!(text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
     }
 
-    // Two of the switch, one of the other workspace, three of the package.
+    // The package was registered; two of the switch, one of the other workspace, three of the package.
     let entries = |args: &[&str]| service.json(&[&["audit"][..], args].concat(), 0)["items"].as_array().unwrap().len();
-    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (6, 1, 3));
+    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (7, 1, 4));
     assert_eq!((entries(&["--limit", "2"]), entries(&["--after", "2999-01-01T00:00:00Z"])), (2, 0));
     assert_eq!((entries(&["--action", "network.set"]), entries(&["--action", "x"])), (6, 0));
     let listed = text(&service.call(&["audit", "--limit", "1"]).stdout);

@@ -55,7 +55,7 @@ impl Service {
     pub fn register(&self, slug: &str, package: &Package) -> Value {
         let folder = self.root().join(format!("package-{slug}"));
         package.write_to(&folder);
-        self.json(&["config", "register", folder.to_str().unwrap(), "--slug", slug], 0)
+        self.json(&["config", "push", folder.to_str().unwrap(), "--config", slug], 0)
     }
 
     /// Submits a job over a small workbook that is its own; gives its id.

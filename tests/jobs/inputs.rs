@@ -14,7 +14,7 @@ const BEFORE: &str =
 const AFTER: &str = "</sheetData></worksheet>";
 
 fn roster() -> Vec<u8> {
-    std::fs::read(project().join("docs/examples/membership/roster.xlsx")).unwrap()
+    std::fs::read(project().join("docs/examples/membership/examples/roster/roster.xlsx")).unwrap()
 }
 
 /// A workbook with the rows of this XML.

@@ -18,7 +18,8 @@ fn refused_at_once(package: &Package, uploads: &[Upload], args: &[&str]) -> Run 
 #[test]
 fn the_smallest_memory_limit_is_enough_for_an_example() {
     let folder = project().join("docs/examples/membership");
-    let run = run(&package_at(&folder), &uploads(&[folder.join("roster.xlsx")]), &["--memory-mb", "64"]);
+    let run =
+        run(&package_at(&folder), &uploads(&[folder.join("examples/roster/roster.xlsx")]), &["--memory-mb", "64"]);
     run.assert_succeeded();
     assert_eq!(run.json["summary"]["rows_written"], 152);
     let limits = &artifact(&run)["runtime"]["limits"];

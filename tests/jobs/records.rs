@@ -19,7 +19,7 @@ pub fn package_at(folder: &Path) -> Package {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
-                if !matches!(name.as_str(), "expected") && !name.ends_with("__pycache__") {
+                if !name.ends_with("__pycache__") {
                     folders.push(path);
                 }
             } else {

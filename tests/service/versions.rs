@@ -221,6 +221,34 @@ fn the_active_version_is_archived_only_after_it_was_taken_back_and_all_of_it_is_
 }
 
 #[test]
+fn a_version_and_a_draft_are_found_under_their_own_config_only() {
+    let server = shared();
+    let tenant = server.tenant();
+    let (config, other) = (tenant.config(&titled("one")), tenant.config(&titled("two")));
+    let theirs = versions(&tenant, &other).remove(0);
+    for route in ["", "/export"] {
+        let get = tenant.viewer.get(version(&tenant, &config, &theirs, route)).send();
+        get.problem(404, "version_not_found");
+    }
+    for route in ["activate", "deactivate", "archive", "restore", "clone"] {
+        let post = tenant.owner.post(version(&tenant, &config, &theirs, &format!("/{route}"))).send();
+        post.problem(404, "version_not_found");
+    }
+    let made = tenant.editor.post(of(&tenant, &other, "/drafts")).json(&json!({})).send().expect(201).json();
+    let draft = of(&tenant, &config, &format!("/drafts/{}", made["draft_id"].as_str().unwrap()));
+    for route in ["", "/files", "/files/manifest.json", "/download"] {
+        tenant.viewer.get(format!("{draft}{route}")).send().problem(404, "draft_not_found");
+    }
+    tenant.editor.delete(&draft).send().problem(404, "draft_not_found");
+    let put = tenant.editor.put(format!("{draft}/files/manifest.json")).body("text/plain", "x").send();
+    put.problem(404, "draft_not_found");
+    for route in ["validate", "publish"] {
+        let post = tenant.editor.post(format!("{draft}/{route}")).json(&json!({})).send();
+        post.problem(404, "draft_not_found");
+    }
+}
+
+#[test]
 fn validating_says_all_of_it_and_keeps_nothing() {
     let server = shared();
     let tenant = server.tenant();

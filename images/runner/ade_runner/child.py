@@ -116,6 +116,10 @@ def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] 
             from .installer import install
 
             install(job, root, channel)
+        elif job["mode"] == "read":
+            from .cells import read_cells
+
+            read_cells(job, root, channel)
         elif job["mode"] == "activate":
             from .pipeline import run_activation
 

@@ -147,7 +147,10 @@ def _contributors(scores: Scores, name: str | None) -> list[dict[str, Any]]:
 
 
 def _runner_up(scores: Scores, name: str | None) -> dict[str, Any] | None:
-    """The next best field with a positive score."""
+    """The next best field with a positive score, and what scored it: of a column without a field, what it nearly was."""
     others = [(math.fsum(delta for _, delta in found), field) for field, found in scores.items() if field != name]
     positive = sorted(((total, field) for total, field in others if total > 0), key=lambda one: (-one[0], one[1]))
-    return {"field": positive[0][1], "score": round(positive[0][0], 6)} if positive else None
+    if not positive:
+        return None
+    total, field = positive[0]
+    return {"field": field, "score": round(total, 6), "contributors": _contributors(scores, field)}

@@ -46,6 +46,7 @@ _ENVIRONMENT = {
 _OUTPUTS = {
     "run": ("artifact.json", "normalized.xlsx"),
     "activate": ("activation.json",),
+    "read": ("cells.ndjson",),
     "install": ("install.log", "install.json"),
 }
 """What the engine gets of each mode; of a failure, the first only."""

@@ -35,21 +35,27 @@ def name_of(path: Path) -> str:
 
 
 def inputs_of(package: Path) -> list[Path]:
-    return [package / name for name in expectation(package / "expected")["inputs"]]
+    return [example_of(package) / name for name in expectation(example_of(package))["inputs"]]
+
+
+def example_of(package: Path) -> Path:
+    """The folder of the one example that a package has."""
+    (folder,) = (package / "examples").iterdir()
+    return folder
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
 def test_an_example_comes_out_as_expected(package: Path, tmp_path: Path) -> None:
     outcome = run(package, inputs_of(package), tmp_path / "job")
-    assert_as_expected(outcome, package / "expected")
-    assert_no_cell_value(outcome, package / "expected")
+    assert_as_expected(outcome, example_of(package))
+    assert_no_cell_value(outcome, example_of(package))
 
 
 @pytest.mark.parametrize("package", COMPLETE, ids=name_of)
 def test_an_example_comes_out_the_same_in_batches(package: Path, tmp_path: Path) -> None:
     """Checks across rows and columns hold when a table is handed over a few rows at a time."""
     outcome = run(package, inputs_of(package), tmp_path / "job", batch_rows=7)
-    assert_as_expected(outcome, package / "expected")
+    assert_as_expected(outcome, example_of(package))
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
@@ -80,7 +86,7 @@ def test_a_bad_setting_fails_the_membership_job_before_any_row_is_read(tmp_path:
     manifest = json.loads((package / "manifest.json").read_text("utf-8"))
     manifest["env"]["DATE_ORDER"] = "YMD"
     (package / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    outcome = run(package, [package / "roster.xlsx"], tmp_path / "job")
+    outcome = run(package, [example_of(package) / "roster.xlsx"], tmp_path / "job")
     assert outcome.result["error"]["kind"] == "hook_failed"
     assert outcome.result["error"]["script"] == "hooks/on_job_start.py"
     assert outcome.artifact["sheets"] == []
@@ -89,14 +95,14 @@ def test_a_bad_setting_fails_the_membership_job_before_any_row_is_read(tmp_path:
 
 
 def test_the_wrong_workbook_fails_the_price_list_job_after_mapping(tmp_path: Path) -> None:
-    outcome = run(EXAMPLES / "price_list", [EXAMPLES / "membership" / "roster.xlsx"], tmp_path / "job")
+    outcome = run(EXAMPLES / "price_list", inputs_of(EXAMPLES / "membership"), tmp_path / "job")
     assert outcome.result["error"]["kind"] == "hook_failed"
     assert outcome.result["error"]["script"] == "hooks/after_mapping.py"
 
 
 def test_invoices_come_out_in_the_order_of_the_inputs(tmp_path: Path) -> None:
     package = EXAMPLES / "invoices"
-    outcome = run(package, [package / "meyer.csv", package / "suppliers.xlsx"], tmp_path / "job")
+    outcome = run(package, inputs_of(package)[::-1], tmp_path / "job")
     assert outcome.result["ok"], outcome.result["error"]
     inputs = [(one["name"], one["format"]) for one in outcome.artifact["inputs"]]
     assert inputs == [("meyer.csv", "csv"), ("suppliers.xlsx", "xlsx")]
@@ -142,7 +148,7 @@ def test_examples_are_what_their_script_makes(tmp_path: Path) -> None:
     (examples / "make_workbooks.py").write_bytes((EXAMPLES / "make_workbooks.py").read_bytes())
     subprocess.run([sys.executable, "-B", str(examples / "make_workbooks.py")], check=True, timeout=120)
     made = {path.relative_to(examples) for path in examples.rglob("*") if path.is_file() and path.suffix != ".py"}
-    committed = {path for path in EXAMPLES.rglob("*") if path.suffix == ".xlsx" or path.parent.name == "expected"}
+    committed = set(EXAMPLES.glob("**/examples/*/*"))
     assert {path.relative_to(EXAMPLES) for path in committed} <= made
     for name in sorted(made):
         assert content(examples / name) == content(EXAMPLES / name), name

@@ -57,13 +57,25 @@ def test_detectors_add_up_over_scripts_and_self_means_their_own_field(bench):
         {"rule": "columns.code:detect_header", "delta": 0.4},
         {"rule": "columns.code:detect_values", "delta": 0.3},
     ]
-    assert first["runner_up"] == {"field": "label", "score": 0.2}
+    assert first["runner_up"] == {
+        "field": "label",
+        "score": 0.2,
+        "contributors": [{"rule": "columns.code:detect_header", "delta": 0.2}],
+    }
     assert done.tables[0]["mapping"][1]["score"] == 0.7
 
 
 def test_a_column_below_the_threshold_stays_unmapped(bench):
     given, scripts = scored({"code": {}}, {"columns/code.py": "def detect_x(header):\n    return {'scores': {'self': 0.4 if header == 'Name' else 0}}\n"})
-    assert targets(bench.table(SHEET, given, scripts)) == [None, None, None]
+    done = bench.table(SHEET, given, scripts)
+    assert targets(done) == [None, None, None]
+    nearly = done.tables[0]["mapping"][1]
+    assert (nearly["score"], nearly["contributors"]) == (0.4, [])
+    assert nearly["runner_up"] == {
+        "field": "code",
+        "score": 0.4,
+        "contributors": [{"rule": "columns.code:detect_x", "delta": 0.4}],
+    }
     given["engine"] = {"defaults": {"mapping_score_threshold": 0.4}}
     assert targets(bench.table(SHEET, given, scripts)) == [None, "code", None]
 

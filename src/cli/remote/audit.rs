@@ -65,14 +65,16 @@ async fn list(
         .await
 }
 
-/// What is another value now: `access: inherit -> deny`.
+/// What is another value now: `access: inherit -> deny`; all of it, where there was nothing before.
 fn changes(detail: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let after = detail["after"].as_object().into_iter().flatten();
-    let changed = after.filter(|(name, value)| detail["before"][name.as_str()] != **value);
-    let changed =
-        changed.map(|(name, value)| format!("{name}: {} -> {}", text(&detail["before"][name.as_str()]), text(value)));
-    changed.collect::<Vec<_>>().join(", ")
+    let (before, after) = (&detail["before"], &detail["after"]);
+    let changed = after.as_object().into_iter().flatten().filter(|(name, value)| before[name.as_str()] != **value);
+    let changed = changed.map(|(name, value)| match before {
+        Value::Null => format!("{name}: {}", text(value)),
+        before => format!("{name}: {} -> {}", text(&before[name.as_str()]), text(value)),
+    });
+    detail["path"].as_str().map(str::to_owned).into_iter().chain(changed).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -85,6 +87,9 @@ mod tests {
         let detail = json!({"before": {"access": "inherit", "source_builds": false}, "after": {"access": "deny", "source_builds": false}});
         assert_eq!(changes(&detail), "access: inherit -> deny");
         assert_eq!(changes(&json!({"before": {"switch": null}, "after": {"switch": "off"}})), "switch: null -> off");
+        let edit = json!({"path": "a.py", "before": null, "after": {"sha256": "ab"}});
+        assert_eq!(changes(&edit), "a.py, sha256: ab");
+        assert_eq!(changes(&json!({"path": "a.py", "before": {"sha256": "ab"}, "after": null})), "a.py");
         assert_eq!(changes(&json!(null)), "");
     }
 }

@@ -1,7 +1,7 @@
 //! Commands that speak to a service.
 
 pub mod audit;
-pub mod configs;
+pub mod config;
 pub mod documents;
 pub mod jobs;
 pub mod keys;
