@@ -29,7 +29,7 @@ MANIFEST = {
 
 
 class Server:
-    """A server with a workspace, a config, a document and a job that has ended."""
+    """A server with a workspace, a config with a draft, a document and a job that has ended."""
 
     def __init__(self, ade: str, folder: Path) -> None:
         self.log = (folder / "log").open("wb")
@@ -66,6 +66,7 @@ class Server:
             form += f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
         config = self.send("POST", f"{base}/configs", form + b"--b--\r\n", "multipart/form-data; boundary=b")
         document = self.send("POST", f"{base}/documents?filename=a.csv", b"Name\nAda\n", "text/csv")
+        draft = self.send("POST", f"{base}/configs/{config['config_id']}/drafts", b"{}")
         order = {"config_id": config["config_id"], "document_ids": [document["document_id"]]}
         job = self.send("POST", f"{base}/jobs", json.dumps(order).encode())
         # One that has ended, with all its files, before the queue hands nothing out any more.
@@ -80,6 +81,8 @@ class Server:
             "workspace": "default",
             "config_id": config["config_id"],
             "version_id": config["latest_version"]["config_version_id"],
+            "draft_id": draft["draft_id"],
+            "path": "manifest.json",
             "document_id": document["document_id"],
             "job_id": job["job_id"],
             "key_id": key["key_id"],

@@ -127,7 +127,9 @@ fn unknown(path: &str) -> Problem {
     ),
     responses(
         (status = 200, description = "The content", content_type = "application/octet-stream", headers(("ETag" = String))),
+        (status = 206, description = "A part of it, where Range asks for one; all of it is an answer to that too", content_type = "application/octet-stream"),
         (status = 304, description = "It is what If-None-Match names"),
+        (status = 416, description = "The range is outside of the file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 async fn get(

@@ -369,7 +369,10 @@ async fn publish(
         ("config_id" = ConfigId, Path, description = "The config"),
         ("draft_id" = DraftId, Path, description = "The draft"),
     ),
-    responses((status = 200, description = "The zip", content_type = "application/zip", headers(("ETag" = String))))
+    responses(
+        (status = 200, description = "The zip", content_type = "application/zip", headers(("ETag" = String))),
+        (status = 409, description = "The draft was changed in this moment", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn download(
     State(app): State<App>,

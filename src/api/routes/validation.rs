@@ -5,7 +5,7 @@ use super::drafts::find_draft;
 use super::package_form::{Form, PackageForm, apart, open};
 use crate::api::Path;
 use crate::api::app::{App, Caller, storage_ready};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::ids::{ConfigId, DraftId};
 use crate::job::{self, Validation};
 use crate::packages::Package;
@@ -97,7 +97,10 @@ async fn package(
         ("config_id" = ConfigId, Path, description = "The config"),
         ("draft_id" = DraftId, Path, description = "The draft"),
     ),
-    responses((status = 200, description = "What there is to say", body = ValidationRecord))
+    responses(
+        (status = 200, description = "What there is to say", body = ValidationRecord),
+        (status = 409, description = "The draft was changed in this moment", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 async fn draft(
     State(app): State<App>,
