@@ -5,9 +5,11 @@
 //! `ADE_TEST_DATABASE_URL` is set, where its server must have fsync on: without it the numbers would promise nothing.
 //! `--smoke` makes everything small, to see that it is not broken.
 
-use ade::ids::{DocumentId, NodeId, WorkspaceId};
+use ade::ids::{DocumentId, KeyId, NodeId, WorkspaceId};
 use ade::queue::Admissions;
-use ade::store::{Claimed, Defaults, Document, DocumentRef, NewVersion, Store, Submission, WorkspaceChange, now_ms};
+use ade::store::{
+    Actor, Claimed, Defaults, Document, DocumentRef, NewVersion, Store, Submission, WorkspaceChange, now_ms,
+};
 use ade::telemetry::Metrics;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use std::collections::HashMap;
@@ -90,7 +92,8 @@ impl Tenant {
             manifest_version: "1.0.0".into(),
             package_bytes: 10_000,
         };
-        let (config, version) = store.create_config(&workspace, "orders", "Orders", "", &version, None).await?;
+        let by = Actor { key_id: KeyId::generate(), name: "bench".into(), request_id: "bench".into() };
+        let (config, version) = store.create_config(&workspace, "orders", "Orders", "", &version, &by).await?;
         let sample = Submission {
             workspace_id: workspace.clone(),
             config_id: config.id,

@@ -95,6 +95,10 @@ ids! {
     ConfigId = "cfg_", "config";
     /// One immutable version of a config.
     VersionId = "cfgv_", "config version";
+    /// A draft of a config.
+    DraftId = "draft_", "draft";
+    /// A file of a draft, with this content.
+    DraftFileId = "file_", "file of a draft";
     /// An API key.
     KeyId = "key_", "API key";
     /// One `ade serve` process's data directory; outlives the process.

@@ -195,6 +195,7 @@ pub async fn run(
             defaults,
             queue_timeout_ms: serve.queue_timeout().map(|timeout| millis(timeout.as_secs())),
             max_document_bytes: serve.max_document_bytes(),
+            max_drafts: i64::from(serve.max_drafts),
             streams_per_key: usize::try_from(serve.max_streams_per_key).unwrap_or(usize::MAX),
             requests_per_second: NonZeroU32::new(serve.rate_limit),
             max_concurrency: i64::from(serve.max_concurrency()),
@@ -282,6 +283,7 @@ async fn first_start(store: &Store, data: &Path) -> Result<(), ServiceError> {
 async fn clear_uploads(store: &Store, blobs: &Blobs, serve: &ServeSettings) -> Result<(), ServiceError> {
     if serve.database_url.is_none() {
         store.abort_uploads().await?;
+        store.abort_draft_uploads().await?;
     }
     if serve.blob_url.is_none() {
         let swept = blobs.sweep_temporary(Duration::ZERO).await?;

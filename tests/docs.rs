@@ -36,6 +36,12 @@ fn every_error_kind_is_in_the_catalogue_and_every_entry_is_a_kind() {
     assert_eq!(spans("developers/error-kinds.md", "kind", 0), code);
 }
 
+#[test]
+fn every_action_of_the_audit_is_documented() {
+    let code: BTreeSet<String> = ade::store::Action::ALL.iter().map(|action| action.as_str().to_owned()).collect();
+    assert_eq!(spans("operations/audit.md", "action", 0), code);
+}
+
 fn assert_documented(command: &clap::Command, header: &str) {
     let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
     let variables = arguments.iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect();
@@ -141,5 +147,51 @@ fn every_reference_of_the_openapi_document_leads_somewhere() {
     for reference in found {
         let pointer = reference.strip_prefix('#').unwrap();
         assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+/// Names of metrics in a text, as the series that a scrape has, with the labels that are written or matched behind them.
+fn series_in(text: &str) -> Vec<(String, Vec<String>)> {
+    let named = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("ade_") {
+        if text[..at].ends_with(named) {
+            continue;
+        }
+        let name: String = text[at..].chars().take_while(|letter| named(*letter)).collect();
+        let selector = text[at + name.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next());
+        let labels = selector.unwrap_or_default().split(", ").filter_map(|part| part.split(['=', '!']).next());
+        let labels = labels.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
+        found.push((name, labels.collect()));
+    }
+    found
+}
+
+#[test]
+fn dashboard_and_alerts_use_metrics_and_labels_that_there_are() {
+    let read =
+        |name: &str| std::fs::read_to_string(format!("{}/docs/operations/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&read("grafana-dashboard.json")).unwrap();
+    let mut expressions = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        expressions.extend(
+            panel["targets"].as_array().unwrap().iter().map(|target| target["expr"].as_str().unwrap().to_owned()),
+        );
+    }
+    let on_the_dashboard: BTreeSet<String> =
+        expressions.iter().flat_map(|text| series_in(text)).map(|(name, _)| name).collect();
+    expressions.push(read("alerts.yml"));
+    for (name, labels) in expressions.iter().flat_map(|text| series_in(text)) {
+        let metric = ade::telemetry::METRICS
+            .iter()
+            .find(|metric| name == metric.name || name == format!("{}_bucket", metric.name));
+        let metric = metric.unwrap_or_else(|| panic!("{name} is no metric"));
+        for label in labels {
+            assert!(label == "job" || metric.labels.contains(&label.as_str()), "{name} has no label {label:?}");
+        }
+    }
+    for metric in ade::telemetry::METRICS {
+        let shown = on_the_dashboard.iter().any(|name| name.trim_end_matches("_bucket") == metric.name);
+        assert!(shown, "{} is on no panel of the dashboard", metric.name);
     }
 }

@@ -38,6 +38,8 @@ pub struct Options {
     pub queue_timeout_ms: Option<i64>,
     /// Largest document, bytes.
     pub max_document_bytes: u64,
+    /// Drafts of a workspace.
+    pub max_drafts: i64,
     /// Open streams and waits per key.
     pub streams_per_key: usize,
     /// Requests per second per key; none is no limit.

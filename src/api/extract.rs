@@ -162,6 +162,20 @@ pub fn storable(pointer: &str, text: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::InvalidBody).detail(format!("{pointer}: {why}")).field(pointer, why))
 }
 
+/// Refuses a text of more than `max` characters, or one that not every database can store.
+///
+/// # Errors
+/// `invalid_body`.
+pub fn within_characters(pointer: &str, text: &str, max: usize) -> Result<(), Problem> {
+    storable(pointer, text)?;
+    let length = text.chars().count();
+    if length <= max {
+        return Ok(());
+    }
+    let why = format!("has {length} characters, the limit is {max}");
+    Err(Problem::new(Code::InvalidBody).detail(format!("{pointer}: {why}")).field(pointer, why))
+}
+
 /// Reads a JSON object; the error says where.
 ///
 /// # Errors

@@ -3,7 +3,8 @@
 use super::app::App;
 use super::problem::{Code, ProblemBody};
 use super::routes::{
-    activation, audit, configs, documents, events, health, job_files, jobs, keys, network, system, workspaces,
+    activation, audit, configs, documents, draft_files, drafts, events, health, job_files, jobs, keys, network, system,
+    validation, versions, workspaces,
 };
 use axum::Router;
 use axum::response::Html;
@@ -48,6 +49,8 @@ const BODY: [(u16, &str); 3] = [
         (name = "jobs", description = "Work"),
         (name = "documents", description = "Inputs"),
         (name = "configs", description = "Config packages"),
+        (name = "versions", description = "Their published versions"),
+        (name = "drafts", description = "What may become a version"),
         (name = "workspaces", description = "Tenants"),
         (name = "keys", description = "API keys"),
         (name = "network", description = "Who may reach what"),
@@ -77,6 +80,10 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::of_workspace())
         .merge(documents::router())
         .merge(configs::router())
+        .merge(versions::router())
+        .merge(drafts::router())
+        .merge(draft_files::router())
+        .merge(validation::router())
         .merge(activation::router())
         .merge(network::router())
         .merge(audit::router())
@@ -136,6 +143,9 @@ fn problems() -> String {
 
 /// Adds the problems that routes have in common, so that no route has to list them.
 fn complete(mut document: Document) -> Document {
+    // What the router calls a wildcard has no name in OpenAPI: it is a parameter.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for (path, item) in &mut document.paths.paths {
         let named = path.contains('{') || path.contains("/system") || path.ends_with("/keys");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];

@@ -92,6 +92,10 @@ codes! {
     ConfigNotFound = "config_not_found", NOT_FOUND, "There is no such config";
     /// No such version of the config.
     VersionNotFound = "version_not_found", NOT_FOUND, "There is no such config version";
+    /// No such draft of the config.
+    DraftNotFound = "draft_not_found", NOT_FOUND, "There is no such draft";
+    /// No such file in the draft.
+    FileNotFound = "file_not_found", NOT_FOUND, "There is no such file";
     /// No such API key.
     KeyNotFound = "key_not_found", NOT_FOUND, "There is no such API key";
     /// The path is right and the method is not; `Allow` lists those that are.
@@ -104,6 +108,16 @@ codes! {
     Conflict = "conflict", CONFLICT, "The request conflicts with the current state";
     /// Another config of the workspace has this slug.
     SlugTaken = "slug_taken", CONFLICT, "The slug is taken";
+    /// The config or the version is archived.
+    ConfigArchived = "config_archived", CONFLICT, "The config or version is archived";
+    /// The version is the active one of the workspace.
+    VersionActive = "version_active", CONFLICT, "The version is active";
+    /// The version is not the active one of the workspace.
+    VersionNotActive = "version_not_active", CONFLICT, "The version is not active";
+    /// The draft, or a file of it, is not what the request expects; `revision` or `sha256` has what it is.
+    DraftChanged = "draft_changed", CONFLICT, "The draft has changed";
+    /// The workspace has as many drafts as it may.
+    TooManyDrafts = "too_many_drafts", CONFLICT, "Too many drafts";
     /// The job must have finished first.
     JobNotFinished = "job_not_finished", CONFLICT, "The job has not finished";
     /// The job has finished already.
@@ -114,7 +128,7 @@ codes! {
     DocumentInUse = "document_in_use", CONFLICT, "The document is in use";
     /// The first request with this idempotency key has not been answered yet.
     IdempotencyInProgress = "idempotency_in_progress", CONFLICT, "A request with this idempotency key is in progress";
-    /// `If-Match` names another state than the current one.
+    /// `If-Match` or `If-None-Match` names another state than the current one.
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "The precondition does not hold";
     /// The body is over the limit, which `max_bytes` names.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large";

@@ -1,6 +1,6 @@
 //! Where files lie in the storage. Every part of a key is an id, a hash, a number or a name from this file.
 
-use crate::ids::{DocumentId, JobId, WorkspaceId};
+use crate::ids::{DocumentId, DraftFileId, JobId, WorkspaceId};
 use object_store::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -120,6 +120,12 @@ impl Key {
     #[must_use]
     pub fn package(workspace: &WorkspaceId, sha256: &Digest) -> Self {
         Self(Path::from_iter([workspace.as_str(), "packages", sha256.as_str()]))
+    }
+
+    /// A file of a draft. Each content has an id of its own, so that nothing that is read is ever written over.
+    #[must_use]
+    pub fn draft_file(workspace: &WorkspaceId, file: &DraftFileId) -> Self {
+        Self(Path::from_iter([workspace.as_str(), "drafts", file.as_str()]))
     }
 
     /// A file of one execution of a job. Each execution has a folder of its own, so that a late writer harms nobody.

@@ -12,6 +12,7 @@ mod inputs;
 mod recorder;
 mod refusal;
 mod request;
+mod validation;
 
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate};
 pub use dependencies::place;
@@ -20,7 +21,8 @@ pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit};
 pub use recorder::{Log, Observer, Recorder};
-pub use refusal::{Refusal, checked, limits, manifest_of, open_package, stored_manifest_of, to_values};
+pub use refusal::{Refusal, checked, limits, manifest_of, no_package, open_package, stored_manifest_of, to_values};
+pub use validation::{Validation, validate};
 
 use crate::deps::Deps;
 use crate::egress::Egress;

@@ -1,6 +1,6 @@
 //! Why a job is not even started, with every diagnostic at once.
 
-use crate::packages::{self, Manifest, Package, PackageCaps};
+use crate::packages::{self, Manifest, Package, PackageCaps, PackageError};
 use crate::sandbox::{Caps, Failure, FailureKind, Limits, Requested};
 use serde_json::Value;
 use std::path::Path;
@@ -25,14 +25,15 @@ impl From<Failure> for Refusal {
 /// # Errors
 /// `package_too_large` or `package_invalid`, the package error's own code in `detail`.
 pub fn open_package(path: &Path) -> Result<Package, Failure> {
-    Package::open(path, &PackageCaps::default()).map_err(|error| {
-        let kind = if error.code() == "package_too_large" {
-            FailureKind::PackageTooLarge
-        } else {
-            FailureKind::PackageInvalid
-        };
-        Failure { detail: Some(serde_json::json!({"code": error.code()})), ..Failure::new(kind, error.to_string()) }
-    })
+    Package::open(path, &PackageCaps::default()).map_err(|error| no_package(&error))
+}
+
+/// The failure of what is no package: `package_too_large` or `package_invalid`, the package error's own code in `detail`.
+#[must_use]
+pub fn no_package(error: &PackageError) -> Failure {
+    let kind =
+        if error.code() == "package_too_large" { FailureKind::PackageTooLarge } else { FailureKind::PackageInvalid };
+    Failure { detail: Some(serde_json::json!({"code": error.code()})), ..Failure::new(kind, error.to_string()) }
 }
 
 /// The manifest of a package that can be run, as far as can be told without running it: manifest, requirements and scripts are

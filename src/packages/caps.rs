@@ -31,7 +31,8 @@ impl PackageCaps {
 impl Default for PackageCaps {
     fn default() -> Self {
         Self {
-            zip_bytes: 32 * 1024 * 1024,
+            // Room for the canonical zip of any package, which is not compressed: what was exported can be imported.
+            zip_bytes: 66 * 1024 * 1024,
             unpacked_bytes: 64 * 1024 * 1024,
             file_bytes: 32 * 1024 * 1024,
             entries: 2_000,

@@ -14,6 +14,7 @@ mod collector;
 mod diagnostic;
 mod entry;
 mod error;
+mod files;
 mod folder;
 mod json;
 mod manifest;
@@ -28,6 +29,7 @@ mod validate;
 pub use caps::{Caps, PackageCaps};
 pub use diagnostic::{Code, Counts, Diagnostic, Level};
 pub use error::PackageError;
+pub use files::{Files, file_path, fit_together};
 pub use manifest::{
     Column, DEFAULT_MEMORY_MB, DEFAULT_OUTPUT_SHEET, DEFAULT_UNMAPPED_PREFIX, Defaults, Env, Hook, Info, Limits,
     Manifest, Stage, Writer, WriterMode,

@@ -44,7 +44,7 @@ impl Package {
     }
 
     /// The package of files that were collected within the caps.
-    fn from_files(collected: Collector) -> Result<Self, PackageError> {
+    pub(super) fn from_files(collected: Collector) -> Result<Self, PackageError> {
         let Collector { files, unpacked_bytes, .. } = collected;
         if !files.contains_key(MANIFEST) {
             return Err(PackageError::NoManifest { hint: where_is_the_manifest(&files) });
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Package {
     }
 }
 
-fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+pub(super) fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
     files.iter().map(|(path, contents)| (path.as_str(), &**contents))
 }
 

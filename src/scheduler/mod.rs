@@ -20,11 +20,12 @@ mod pulse;
 mod upkeep;
 mod writer;
 
-use crate::blob::Blobs;
+use crate::blob::{Blobs, Digest};
 use crate::health::{Health, Part};
-use crate::ids::{InstanceId, JobId, NodeId};
+use crate::ids::{InstanceId, JobId, NodeId, WorkspaceId};
 use crate::job::{Node, container_name};
 use crate::network::Switch;
+use crate::packages::Package;
 use crate::queue::{JobState, Signals};
 use crate::sandbox::{self, Failure, FailureKind};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
@@ -202,6 +203,14 @@ impl Scheduler {
         if let Some(slot) = self.inner.running().get(job) {
             slot.cancel.send_replace(true);
         }
+    }
+
+    /// A package of a workspace; those that were read lately are at hand.
+    ///
+    /// # Errors
+    /// `package_invalid` when its bytes are gone or are not what they were, `host_io` when storage fails.
+    pub async fn package(&self, workspace: &WorkspaceId, sha256: &Digest) -> Result<Arc<Package>, Failure> {
+        self.inner.packages.get(&self.inner.blobs, workspace, sha256).await
     }
 
     /// Whether no new jobs are taken.

@@ -200,7 +200,7 @@ async fn probe(inner: &Inner) -> Result<(), String> {
     written.map_err(|error| format!("cannot write in {}: {error}", inner.scratch.display()))
 }
 
-/// Deletes what is past its age or quota, and the blobs of documents that were deleted.
+/// Deletes what is past its age or quota, and the blobs of documents and of files of drafts that were deleted.
 async fn retain(inner: Arc<Inner>) {
     loop {
         if let Err(error) = retain_once(&inner).await {
@@ -225,6 +225,17 @@ async fn retain_once(inner: &Inner) -> Result<(), String> {
     for document in inner.store.deleted_documents(ROUND).await.map_err(text)? {
         inner.blobs.delete(&Key::document(&document.workspace_id, &document.id)).await.map_err(blob)?;
         inner.store.forget_document(&document.id).await.map_err(text)?;
+    }
+    loop {
+        let deleted = inner.store.deleted_draft_files(ROUND).await.map_err(text)?;
+        for file in &deleted {
+            inner.blobs.delete(&Key::draft_file(&file.workspace_id, &file.id)).await.map_err(blob)?;
+            inner.store.forget_draft_file(&file.id).await.map_err(text)?;
+        }
+        // A draft may have had many.
+        if i64::try_from(deleted.len()).unwrap_or_default() < ROUND {
+            break;
+        }
     }
     if jobs_days.is_some() || jobs_kept.is_some() {
         for job in inner.store.jobs_past_retention(before(jobs_days), jobs_kept, ROUND).await.map_err(text)? {

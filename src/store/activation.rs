@@ -1,10 +1,10 @@
 //! The active version of a workspace. The pointer and its entry in the audit move in one transaction.
 
-use super::Store;
-use super::audit::{Actor, Deed};
-use super::db::{Result, args};
+use super::audit::{Action, Actor, Deed};
+use super::db::{Result, Tx, args};
+use super::{Store, Version};
 use crate::ids::{VersionId, WorkspaceId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What came of a wish to make a version the active one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub enum Moved {
     Archived,
     /// There is no such version.
     Gone,
+}
+
+fn pointer(version: Option<&VersionId>) -> Value {
+    json!({"active_version_id": version})
+}
+
+async fn move_pointer(tx: &mut Tx, workspace: &WorkspaceId, to: Option<(&VersionId, i64)>) -> Result<()> {
+    let sql = "UPDATE workspaces SET active_version_id = $2, active_since = $3 WHERE id = $1";
+    tx.execute(sql, args![workspace, to.map(|to| to.0), to.map(|to| to.1)]).await.map(drop)
 }
 
 impl Store {
@@ -46,16 +55,40 @@ impl Store {
         }
         let config = row.text("config_id")?;
         let now = tx.now().await?;
-        tx.execute("UPDATE workspaces SET active_version_id = $2 WHERE id = $1", args![workspace, version]).await?;
-        let pointer = |version: Option<&VersionId>| json!({"active_version_id": version});
+        move_pointer(&mut tx, workspace, Some((version, now))).await?;
         let deed = Deed {
             workspace: Some(workspace),
-            action: "config.activate",
+            action: Action::ConfigActivate,
             target: ("config", &config),
             detail: json!({"before": pointer(before), "after": pointer(Some(version))}),
         };
         tx.note(by, deed).await?;
         tx.commit().await?;
         Ok(Moved::Active(now))
+    }
+
+    /// Takes a version back that is the active one of its workspace; the workspace has none then. False when it is not, and
+    /// then nothing is changed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn deactivate_version(&self, version: &Version, by: &Actor) -> Result<bool> {
+        let Version { id, config_id, workspace_id, .. } = version;
+        let mut tx = self.db.begin().await?;
+        tx.lock().await?;
+        let sql = "SELECT id FROM workspaces WHERE id = $1 AND active_version_id = $2";
+        if tx.fetch_one(sql, args![workspace_id, id]).await?.is_none() {
+            return Ok(false);
+        }
+        move_pointer(&mut tx, workspace_id, None).await?;
+        let deed = Deed {
+            workspace: Some(workspace_id),
+            action: Action::ConfigDeactivate,
+            target: ("config", config_id.as_str()),
+            detail: json!({"before": pointer(Some(id)), "after": pointer(None)}),
+        };
+        tx.note(by, deed).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 }

@@ -111,6 +111,7 @@ struct Admission {
     max_queued: i64,
     lines: HashMap<WorkspaceId, Line>,
     present: BTreeSet<String>,
+    archived: BTreeSet<String>,
     twins: HashMap<(VersionId, String), JobId>,
     attempts: Attempts,
     remembered: HashMap<(WorkspaceId, String), (String, JobId)>,
@@ -144,6 +145,11 @@ impl Admission {
         let sql = "SELECT id FROM documents WHERE deleted_at IS NULL AND id IN";
         let present = fetch_in(tx, sql, "", &documents).await?;
         let present = present.iter().map(|row| row.text("id")).collect::<Result<_>>()?;
+        let versions: BTreeSet<&str> = batch.iter().map(|submission| submission.version_id.as_str()).collect();
+        let sql = "SELECT v.id FROM config_versions v JOIN configs c ON c.id = v.config_id \
+                   WHERE (v.archived_at IS NOT NULL OR c.archived_at IS NOT NULL) AND v.id IN";
+        let archived = fetch_in(tx, sql, "", &versions).await?;
+        let archived = archived.iter().map(|row| row.text("id")).collect::<Result<_>>()?;
         let hashes: BTreeSet<&str> = batch
             .iter()
             .filter(|submission| submission.retry_of.is_none())
@@ -194,6 +200,7 @@ impl Admission {
             max_queued: instance.max_queued.unwrap_or(defaults.max_queued),
             lines,
             present,
+            archived,
             twins,
             attempts,
             remembered,
@@ -232,6 +239,9 @@ impl Admission {
                 }
                 newest => number = newest.map_or(*known, |(_, newest)| newest.number.max(*known)).saturating_add(1),
             }
+        }
+        if self.archived.contains(submission.version_id.as_str()) {
+            return Verdict::Refused(Refused::Archived);
         }
         if let Some(gone) =
             submission.documents.iter().find(|document| !self.present.contains(document.document_id.as_str()))

@@ -3,9 +3,69 @@
 
 use super::Store;
 use super::db::{Arg, Result, Row, Tx, args};
-use crate::ids::{AuditId, KeyId, WorkspaceId};
+use crate::ids::{AuditId, ConfigId, KeyId, WorkspaceId};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
+
+macro_rules! actions {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal;)+) => {
+        /// What can be done, as the audit names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Action { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The text that is stored and shown.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+actions! {
+    /// A layer of the network policy was set.
+    NetworkSet = "network.set";
+    /// A config was made, with its first version.
+    ConfigCreate = "config.create";
+    /// A config was archived.
+    ConfigArchive = "config.archive";
+    /// An archived config was restored.
+    ConfigRestore = "config.restore";
+    /// A version became the active one of its workspace.
+    ConfigActivate = "config.activate";
+    /// The active version was taken back; the workspace has none then.
+    ConfigDeactivate = "config.deactivate";
+    /// A version was published.
+    VersionPublish = "version.publish";
+    /// A version was archived.
+    VersionArchive = "version.archive";
+    /// An archived version was restored.
+    VersionRestore = "version.restore";
+    /// A draft was made.
+    DraftCreate = "draft.create";
+    /// A file of a draft was written or removed.
+    DraftEdit = "draft.edit";
+    /// A draft was deleted.
+    DraftDelete = "draft.delete";
+}
+
+impl Action {
+    /// What the history of a config is made of.
+    const HISTORY: [Self; 8] = [
+        Self::ConfigCreate,
+        Self::ConfigArchive,
+        Self::ConfigRestore,
+        Self::ConfigActivate,
+        Self::ConfigDeactivate,
+        Self::VersionPublish,
+        Self::VersionArchive,
+        Self::VersionRestore,
+    ];
+}
 
 /// Who does something.
 #[derive(Debug, Clone)]
@@ -59,7 +119,7 @@ pub struct AuditFilter {
 /// A thing that is done.
 pub(super) struct Deed<'a> {
     pub workspace: Option<&'a WorkspaceId>,
-    pub action: &'static str,
+    pub action: Action,
     pub target: (&'static str, &'a str),
     pub detail: Value,
 }
@@ -72,7 +132,7 @@ impl Tx {
             "INSERT INTO audit (id, at, workspace_id, actor_id, actor_name, action, target_kind, target_id, detail, request_id) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             args![
-                &AuditId::generate(), now, deed.workspace, &actor.key_id, actor.name.as_str(), deed.action, deed.target.0,
+                &AuditId::generate(), now, deed.workspace, &actor.key_id, actor.name.as_str(), deed.action.as_str(), deed.target.0,
                 deed.target.1, deed.detail.to_string(), actor.request_id.as_str(),
             ],
         )
@@ -122,6 +182,23 @@ impl Store {
         }
         args.push(limit.into());
         sql.push_str(&format!(" ORDER BY id DESC LIMIT ${}", args.len()));
+        let rows = self.db.fetch(AssertSqlSafe(sql), args).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// What was done to a config and its versions, newest first, before the entry with this id. What was done to its drafts and
+    /// its network is left out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn history(&self, config: &ConfigId, before: Option<&str>, limit: i64) -> Result<Vec<AuditEntry>> {
+        let mut args = args![config, before.map(str::to_owned), limit];
+        let places = super::db::list(args.len() + 1, Action::HISTORY.len());
+        args.extend(Action::HISTORY.iter().map(|action| Arg::from(action.as_str())));
+        let sql = format!(
+            "SELECT * FROM audit WHERE target_id = $1 AND ($2 IS NULL OR id < $2) AND action IN ({places}) \
+             ORDER BY id DESC LIMIT $3"
+        );
         let rows = self.db.fetch(AssertSqlSafe(sql), args).await?;
         rows.iter().map(read).collect()
     }

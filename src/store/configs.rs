@@ -1,9 +1,12 @@
-//! Configs and their immutable versions; their packages are blobs.
+//! Configs: packages under slugs, with versions and drafts. Every change and its entry in the audit are one transaction.
 
-use super::db::{Result, Row, args, now_ms};
+use super::audit::{Action, Actor, Deed};
+use super::db::{Result, Row, Tx, args};
+use super::versions::{NewVersion, Version};
 use super::{Store, StoreError};
-use crate::ids::{ConfigId, KeyId, VersionId, WorkspaceId};
+use crate::ids::{ConfigId, VersionId, WorkspaceId};
 use crate::network::{Access, HostPattern};
+use serde_json::json;
 
 /// A config: a package under a slug, with its versions.
 #[derive(Debug, Clone)]
@@ -32,42 +35,19 @@ pub struct Config {
     pub source_builds: bool,
 }
 
-/// An immutable version of a config.
-#[derive(Debug, Clone)]
-pub struct Version {
-    /// Its id.
-    pub id: VersionId,
-    /// Its config.
-    pub config_id: ConfigId,
-    /// Its workspace.
-    pub workspace_id: WorkspaceId,
-    /// From 1: version `v1`.
-    pub number: i64,
-    /// Hash of the canonical zip.
-    pub package_sha256: String,
-    /// Hash of the canonical manifest.
-    pub manifest_sha256: String,
-    /// `info.version` of the manifest.
-    pub manifest_version: String,
-    /// Size of the canonical zip.
-    pub package_bytes: i64,
-    /// When it was published, ms.
-    pub created_at: i64,
-    /// When it was archived, ms.
-    pub archived_at: Option<i64>,
-}
-
-/// The content of a version.
-#[derive(Debug, Clone)]
-pub struct NewVersion {
-    /// Hash of the canonical zip.
-    pub package_sha256: String,
-    /// Hash of the canonical manifest.
-    pub manifest_sha256: String,
-    /// `info.version` of the manifest.
-    pub manifest_version: String,
-    /// Size of the canonical zip.
-    pub package_bytes: i64,
+/// Why a config, a version or a draft is not changed; nothing of it is stored then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// There is no such thing.
+    Gone,
+    /// The config is archived.
+    Archived,
+    /// This version is the active one of the workspace.
+    Active(VersionId),
+    /// The workspace has this many drafts already.
+    Full(i64),
+    /// The draft has changed meanwhile; its revision now.
+    Changed(i64),
 }
 
 pub(super) fn read(row: &Row) -> Result<Config> {
@@ -86,19 +66,10 @@ pub(super) fn read(row: &Row) -> Result<Config> {
     })
 }
 
-fn read_version(row: &Row) -> Result<Version> {
-    Ok(Version {
-        id: row.parsed("id")?,
-        config_id: row.parsed("config_id")?,
-        workspace_id: row.parsed("workspace_id")?,
-        number: row.int("number")?,
-        package_sha256: row.text("package_sha256")?,
-        manifest_sha256: row.text("manifest_sha256")?,
-        manifest_version: row.text("manifest_version")?,
-        package_bytes: row.int("package_bytes")?,
-        created_at: row.int("created_at")?,
-        archived_at: row.opt_int("archived_at")?,
-    })
+/// A config of a workspace, as a transaction sees it.
+pub(super) async fn fetch(tx: &mut Tx, workspace: &WorkspaceId, id: &ConfigId) -> Result<Option<Config>> {
+    let sql = "SELECT * FROM configs WHERE id = $1 AND workspace_id = $2";
+    tx.fetch_one(sql, args![id, workspace]).await?.as_ref().map(read).transpose()
 }
 
 impl Store {
@@ -113,36 +84,30 @@ impl Store {
         title: &str,
         description: &str,
         version: &NewVersion,
-        created_by: Option<&KeyId>,
+        by: &Actor,
     ) -> Result<(Config, Version)> {
-        let (id, version_id, now) = (ConfigId::generate(), VersionId::generate(), now_ms());
+        let id = ConfigId::generate();
         let mut tx = self.db.begin().await?;
+        let now = tx.now().await?;
         tx.execute(
             "INSERT INTO configs (id, workspace_id, slug, title, description, created_by, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            args![&id, workspace, slug, title, description, created_by, now],
+            args![&id, workspace, slug, title, description, &by.key_id, now],
         )
         .await?;
-        tx.execute(
-            "INSERT INTO config_versions (id, config_id, workspace_id, number, package_sha256, manifest_sha256, \
-             manifest_version, package_bytes, created_by, created_at) VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9)",
-            args![
-                &version_id,
-                &id,
-                workspace,
-                version.package_sha256.as_str(),
-                version.manifest_sha256.as_str(),
-                version.manifest_version.as_str(),
-                version.package_bytes,
-                created_by,
-                now,
-            ],
-        )
-        .await?;
-        tx.commit().await?;
         let gone = || StoreError::Internal("a config that was just made is gone".into());
-        let config = self.config(workspace, &id).await?.ok_or_else(gone)?;
-        let version = self.version(workspace, &version_id).await?.ok_or_else(gone)?;
+        let config = fetch(&mut tx, workspace, &id).await?.ok_or_else(gone)?;
+        let version = super::versions::insert(&mut tx, &config, 1, version, by, now).await?;
+        let deed = Deed {
+            workspace: Some(workspace),
+            action: Action::ConfigCreate,
+            target: ("config", id.as_str()),
+            detail: json!({"before": null, "after": {
+                "slug": slug, "config_version_id": version.id, "version": "v1", "package_sha256": version.package_sha256,
+            }}),
+        };
+        tx.note(by, deed).await?;
+        tx.commit().await?;
         Ok((config, version))
     }
 
@@ -192,30 +157,40 @@ impl Store {
         self.config(workspace, id).await
     }
 
-    /// A version of a workspace.
+    /// Archives a config, or restores it. An archived one keeps its slug and its versions, and takes no jobs; those that it has
+    /// go on. What is so already is no change.
     ///
     /// # Errors
     /// The database's.
-    pub async fn version(&self, workspace: &WorkspaceId, id: &VersionId) -> Result<Option<Version>> {
-        let row = self
-            .db
-            .fetch_one("SELECT * FROM config_versions WHERE id = $1 AND workspace_id = $2", args![id, workspace])
-            .await?;
-        row.as_ref().map(read_version).transpose()
-    }
-
-    /// The versions of a config, from the newest, after number `before`.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn versions(&self, config: &ConfigId, before: Option<i64>, limit: i64) -> Result<Vec<Version>> {
-        let rows = self
-            .db
-            .fetch(
-                "SELECT * FROM config_versions WHERE config_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
-                args![config, before.unwrap_or(i64::MAX), limit],
-            )
-            .await?;
-        rows.iter().map(read_version).collect()
+    pub async fn archive_config(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ConfigId,
+        archive: bool,
+        by: &Actor,
+    ) -> Result<std::result::Result<Config, Blocked>> {
+        let mut tx = self.db.begin().await?;
+        // Activations move the pointer, and submissions look at what is archived, under the same lock.
+        let now = tx.lock().await?.now;
+        let Some(mut config) = fetch(&mut tx, workspace, id).await? else { return Ok(Err(Blocked::Gone)) };
+        if config.archived_at.is_some() == archive {
+            return Ok(Ok(config));
+        }
+        let sql = "SELECT v.id FROM workspaces w JOIN config_versions v ON v.id = w.active_version_id \
+                   WHERE w.id = $1 AND v.config_id = $2";
+        if archive && let Some(active) = tx.fetch_one(sql, args![workspace, id]).await? {
+            return Ok(Err(Blocked::Active(active.parsed("id")?)));
+        }
+        config.archived_at = archive.then_some(now);
+        tx.execute("UPDATE configs SET archived_at = $2 WHERE id = $1", args![id, config.archived_at]).await?;
+        let deed = Deed {
+            workspace: Some(workspace),
+            action: if archive { Action::ConfigArchive } else { Action::ConfigRestore },
+            target: ("config", id.as_str()),
+            detail: json!({"before": {"archived": !archive}, "after": {"archived": archive}}),
+        };
+        tx.note(by, deed).await?;
+        tx.commit().await?;
+        Ok(Ok(config))
     }
 }

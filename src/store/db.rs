@@ -317,7 +317,7 @@ macro_rules! id_args {
     )+ };
 }
 
-id_args!(JobId, WorkspaceId, DocumentId, ConfigId, VersionId, KeyId, NodeId, InstanceId, AuditId);
+id_args!(JobId, WorkspaceId, DocumentId, ConfigId, VersionId, DraftId, DraftFileId, KeyId, NodeId, InstanceId, AuditId);
 
 /// `args![a, b]`: parameters from anything that can be one.
 macro_rules! args {

@@ -11,9 +11,9 @@ texts! {
     Role {
         /// Reads jobs, documents and configs of its workspace.
         Viewer = "viewer",
-        /// Submits, cancels and retries jobs, and uploads and deletes documents.
+        /// Submits, cancels and retries jobs, uploads and deletes documents, and makes and publishes drafts of configs.
         Editor = "editor",
-        /// Registers configs and makes keys of its workspace.
+        /// Registers, activates and archives configs, and makes keys of its workspace.
         Owner = "owner",
         /// Everything, in every workspace.
         Admin = "admin",

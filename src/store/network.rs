@@ -1,14 +1,14 @@
 //! The network policy's stored layers. Every change and its entry in the audit are one transaction; what is set to what it is
 //! already is no change.
 
-use super::audit::{Actor, Deed};
+use super::audit::{Action, Actor, Deed};
 use super::db::{Result, Tx, args};
 use super::{Config, Instance, Store, Workspace, configs, workspaces};
 use crate::ids::{ConfigId, WorkspaceId};
 use crate::network::{Access, HostPattern, Stored, Switch};
 use serde_json::{Value, json};
 
-const SET: &str = "network.set";
+const SET: Action = Action::NetworkSet;
 
 /// What an admin changes of a config's layer; `None` leaves it.
 #[derive(Debug, Clone, Default)]

@@ -92,6 +92,8 @@ pub enum Refused {
     OtherRequest,
     /// A document is gone.
     DocumentGone(String),
+    /// The version or its config is archived.
+    Archived,
     /// The workspace is gone.
     WorkspaceGone,
 }

@@ -18,6 +18,8 @@ pub struct Workspace {
     pub created_at: i64,
     /// The version that runs when a submission names none.
     pub active_version_id: Option<VersionId>,
+    /// Since when it is, ms.
+    pub active_since: Option<i64>,
     /// Its share of the claims, against the other workspaces that wait; 100 is the default.
     pub weight: i64,
     /// Bound on waiting jobs; `None` takes the setting.
@@ -56,6 +58,7 @@ pub(super) fn read(row: &Row) -> Result<Workspace> {
         title: row.text("title")?,
         created_at: row.int("created_at")?,
         active_version_id: row.opt_parsed("active_version_id")?,
+        active_since: row.opt_int("active_since")?,
         weight: row.int("weight")?,
         max_queued: row.opt_int("max_queued")?,
         max_running: row.opt_int("max_running")?,

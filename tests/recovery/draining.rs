@@ -1,8 +1,8 @@
 //! SIGTERM: no new jobs, a grace for those that run, and an end that loses nothing.
 
 use crate::api::eventually;
-use crate::database::Postgres;
 use crate::site::Site;
+use crate::support::postgres::EmptyDatabase;
 use crate::truth::{self, Must, assert_at_rest, assert_job};
 use rustix::process::Signal;
 use serde_json::json;
@@ -80,9 +80,9 @@ fn a_second_signal_ends_at_once() {
 }
 
 /// SIGTERM comes while a claim waits for the queue's lock; what it then claims comes `late` after the signal.
-fn a_claim_under_way(drain_seconds: &str, late: Duration) -> (String, Site, Postgres) {
-    let database = Postgres::new();
-    let url = database.url();
+fn a_claim_under_way(drain_seconds: &str, late: Duration) -> (String, Site, EmptyDatabase) {
+    let database = EmptyDatabase::create();
+    let url = database.url().to_owned();
     let site = Site::new(&["--database-url", &url, "--drain-seconds", drain_seconds, "--max-executions", "1"]);
     let node = site.start().ready();
     let config = node.config("default");

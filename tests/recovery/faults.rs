@@ -1,9 +1,9 @@
 //! Docker gone, the database gone, the disk full: said at once, survived, and over by itself.
 
 use crate::api::eventually;
-use crate::database::Postgres;
 use crate::proxy::Proxy;
 use crate::site::{Node, Site};
+use crate::support::postgres::EmptyDatabase;
 use crate::truth::{self, Must, assert_at_rest, assert_job};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -84,11 +84,17 @@ fn while_docker_is_gone_a_process_stops_in_time_and_loses_nothing() {
 }
 
 /// A site whose PostgreSQL is behind a proxy.
-fn behind_a_proxy() -> (Site, Proxy, Postgres) {
-    let database = Postgres::new();
-    let proxy = Proxy::to(&database.address());
-    let site =
-        Site::new(&["--max-concurrency", "2", "--lease-seconds", "3", "--database-url", &database.url_by(&proxy)]);
+fn behind_a_proxy() -> (Site, Proxy, EmptyDatabase) {
+    let database = EmptyDatabase::create();
+    let proxy = Proxy::to(database.address());
+    let site = Site::new(&[
+        "--max-concurrency",
+        "2",
+        "--lease-seconds",
+        "3",
+        "--database-url",
+        &database.url_at(&proxy.address),
+    ]);
     (site, proxy, database)
 }
 

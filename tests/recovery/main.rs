@@ -8,7 +8,6 @@ mod support;
 
 mod api;
 mod crashes;
-mod database;
 mod draining;
 mod faults;
 mod leftovers;

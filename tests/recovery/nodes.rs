@@ -1,8 +1,8 @@
 //! Several processes on one PostgreSQL and one storage.
 
 use crate::api::eventually;
-use crate::database::Postgres;
 use crate::site::{Node, Site, containers};
+use crate::support::postgres::EmptyDatabase;
 use crate::truth::{self, Must, assert_at_rest, assert_job};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -14,15 +14,15 @@ struct Pair {
     a: Site,
     b: Site,
     _shared: tempfile::TempDir,
-    _database: Postgres,
+    _database: EmptyDatabase,
 }
 
 impl Pair {
     fn new(args: &[&str]) -> Self {
-        let database = Postgres::new();
+        let database = EmptyDatabase::create();
         let shared = tempfile::Builder::new().prefix("ade-recovery-shared-").tempdir().unwrap();
         let blobs = shared.path().join("blobs");
-        let url = database.url();
+        let url = database.url().to_owned();
         let common = ["--lease-seconds", "3", "--database-url", &url, "--blob-url", blobs.to_str().unwrap()];
         let args = [&common, args].concat();
         Self { a: Site::new(&args), b: Site::new(&args), _shared: shared, _database: database }

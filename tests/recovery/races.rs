@@ -1,16 +1,16 @@
 //! What meets in a service on PostgreSQL, with the order forced: the test holds a row that both need.
 
 use crate::api::eventually;
-use crate::database::Postgres;
 use crate::proxy::Proxy;
 use crate::site::Site;
+use crate::support::postgres::EmptyDatabase;
 use crate::truth::{self, Db, Must, assert_at_rest, assert_job};
 use std::time::Duration;
 
 #[test]
 fn a_cancel_as_the_job_ends_is_either_accepted_and_kept_or_refused() {
-    let database = Postgres::new();
-    let site = Site::new(&["--database-url", &database.url()]);
+    let database = EmptyDatabase::create();
+    let site = Site::new(&["--database-url", database.url()]);
     let node = site.start().ready();
     let (db, config) = (Db::of(&site), node.config("default"));
     let cancel = |job: &str| {
@@ -70,12 +70,12 @@ fn a_cancel_as_the_job_ends_is_either_accepted_and_kept_or_refused() {
 
 #[test]
 fn after_an_outage_longer_than_a_lease_every_node_that_lives_keeps_its_jobs() {
-    let database = Postgres::new();
+    let database = EmptyDatabase::create();
     let shared = tempfile::Builder::new().prefix("ade-recovery-shared-").tempdir().unwrap();
     let blobs = shared.path().join("blobs");
-    let wires = [Proxy::to(&database.address()), Proxy::to(&database.address())];
+    let wires = [Proxy::to(database.address()), Proxy::to(database.address())];
     let mut sites = wires.each_ref().map(|wire| {
-        let url = database.url_by(wire);
+        let url = database.url_at(&wire.address);
         let blobs = blobs.to_str().unwrap();
         Site::new(&["--max-concurrency", "1", "--lease-seconds", "3", "--database-url", &url, "--blob-url", blobs])
     });
@@ -89,7 +89,7 @@ fn after_an_outage_longer_than_a_lease_every_node_that_lives_keeps_its_jobs() {
     for job in &jobs {
         a.running(job);
     }
-    let db = Db::at(&database.url());
+    let db = Db::at(database.url());
     let of = |site: &Site, what: &str| {
         db.column(&format!("SELECT {what} FROM jobs WHERE node_id = '{}' AND state = 'running'", site.node_id())).pop()
     };

@@ -160,8 +160,12 @@ fn needs(method: &str, path: &str) -> usize {
         ("PUT", Some("/network" | "/configs/{config_id}/network" | "/configs/{config_id}/concurrency")) => ADMIN,
         ("POST", Some("/jobs" | "/documents" | "/jobs/{job_id}/retry" | "/jobs/{job_id}/cancel")) => EDITOR,
         ("DELETE", Some("/documents/{document_id}")) => EDITOR,
-        ("POST", Some("/configs" | "/keys" | "/configs/{config_id}/versions/{version_id}/activate"))
-        | ("DELETE", Some("/keys/{key_id}")) => OWNER,
+        ("POST", Some("/configs/validate" | "/configs/{config_id}/versions")) => EDITOR,
+        ("POST", Some("/configs/{config_id}/versions/{version_id}/clone" | "/configs/{config_id}/drafts")) => EDITOR,
+        (_, Some(path)) if path.starts_with("/configs/{config_id}/drafts/") => EDITOR,
+        ("POST", Some("/configs" | "/keys" | "/configs/{config_id}/restore")) => OWNER,
+        ("POST", Some(path)) if path.starts_with("/configs/{config_id}/versions/{version_id}/") => OWNER,
+        ("DELETE", Some("/keys/{key_id}" | "/configs/{config_id}")) => OWNER,
         ("GET", None) if matches!(path, "/api/v1/whoami" | "/api/v1/workspaces") => VIEWER,
         (_, None) if path.starts_with("/api/v1/") || path == "/metrics" => ADMIN,
         _ => panic!("{method} {path} is new: which role does it need?"),
@@ -186,7 +190,7 @@ fn every_route_is_open_to_the_roles_that_the_table_names_and_to_no_other() {
             let method = method.to_uppercase();
             let needed = needs(&method, path);
             let filled = path.replace("{workspace}", &tenant.id);
-            let filled = ["job", "document", "config", "key"].iter().fold(filled, |filled, kind| {
+            let filled = ["job", "document", "config", "draft", "key"].iter().fold(filled, |filled, kind| {
                 let prefix = match *kind {
                     "document" => "doc",
                     "config" => "cfg",
@@ -195,7 +199,7 @@ fn every_route_is_open_to_the_roles_that_the_table_names_and_to_no_other() {
                 filled.replace(&format!("{{{kind}_id}}"), &format!("{prefix}_{zeros}"))
             });
             let filled = filled.replace("{name}", "artifact.json");
-            let filled = filled.replace("{version_id}", &format!("cfgv_{zeros}"));
+            let filled = filled.replace("{version_id}", &format!("cfgv_{zeros}")).replace("{path}", "columns/name.py");
             let call = |api: &Api| -> Answer {
                 let call = api.call(&method, &filled);
                 match operation["requestBody"]["content"].as_object().and_then(|content| content.keys().next()) {

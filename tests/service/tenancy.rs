@@ -19,6 +19,8 @@ impl Estate {
         let job = tenant.job(&config, &document);
         assert_eq!(tenant.end(&job)["status"], "succeeded");
         let keys = tenant.owner.get(tenant.path("/keys")).send().expect(200).json();
+        let drafts = tenant.path(&format!("/configs/{}/drafts", config.config));
+        let draft = tenant.editor.post(drafts).json(&json!({})).send().expect(201).json();
         let viewer = keys["items"].as_array().unwrap().iter().find(|key| key["role"] == "viewer").unwrap();
         let ids = BTreeMap::from([
             ("workspace", tenant.id.clone()),
@@ -26,6 +28,8 @@ impl Estate {
             ("document_id", document),
             ("config_id", config.config),
             ("version_id", config.version),
+            ("draft_id", draft["draft_id"].as_str().unwrap().to_owned()),
+            ("path", "manifest.json".to_owned()),
             ("key_id", viewer["key_id"].as_str().unwrap().to_owned()),
             ("name", "normalized.xlsx".to_owned()),
         ]);
@@ -42,9 +46,14 @@ impl Estate {
             }
             seen.push(page);
         }
-        for network in ["/network".to_owned(), format!("/configs/{}/network", self.ids["config_id"])] {
-            seen.push(self.tenant.admin.get(self.tenant.path(&network)).send().expect(200).json());
+        let config = format!("/configs/{}", self.ids["config_id"]);
+        let files = format!("/drafts/{}/files", self.ids["draft_id"]);
+        for of_config in ["/network", "/versions", "/history", "/drafts", &files] {
+            seen.push(
+                self.tenant.admin.get(self.tenant.path(&format!("{config}{of_config}"))).send().expect(200).json(),
+            );
         }
+        seen.push(self.tenant.admin.get(self.tenant.path("/network")).send().expect(200).json());
         seen
     }
 }
@@ -134,6 +143,8 @@ fn nothing() -> BTreeMap<&'static str, String> {
         ("document_id", format!("doc_{zeros}")),
         ("config_id", format!("cfg_{zeros}")),
         ("version_id", format!("cfgv_{zeros}")),
+        ("draft_id", format!("draft_{zeros}")),
+        ("path", "manifest.json".to_owned()),
         ("key_id", format!("key_{zeros}")),
         ("name", "normalized.xlsx".to_owned()),
     ])
@@ -228,7 +239,8 @@ fn a49_every_id_of_another_tenant_is_a_404_on_every_route() {
 
     // The ids were good: for an admin under their own workspace none of these is a 404.
     let mut all = operations(&server.admin);
-    all.sort_by_key(|(_, method, _)| method == "DELETE");
+    // What is in something else is deleted before that.
+    all.sort_by_key(|(path, method, _)| (method == "DELETE").then_some(usize::MAX - path.len()));
     for (path, method, operation) in all {
         if path.contains('{') {
             let body = body(&operation, &theirs.ids);
@@ -249,6 +261,33 @@ fn a49_ids_of_another_tenant_in_a_body_or_a_query_find_nothing() {
     submit(json!({"config_id": theirs.ids["config_id"], "document_id": own})).problem(404, "config_not_found");
     submit(json!({"config_id": mine.ids["config_id"], "document_id": theirs.ids["document_id"]}))
         .problem(404, "document_not_found");
+    // Their version and their draft under a config of mine, which is there.
+    let config = mine.tenant.path(&format!("/configs/{}", mine.ids["config_id"]));
+    let (version, draft) = (&theirs.ids["version_id"], &theirs.ids["draft_id"]);
+    let post = |route: &str, body: Value| mine.tenant.owner.post(format!("{config}{route}")).json(&body).send();
+    let drafts = post("/drafts", json!({"config_version_id": version})).problem(404, "version_not_found");
+    assert_eq!(drafts["errors"][0]["pointer"], "/config_version_id");
+    for route in ["", "/export"] {
+        let get = mine.tenant.owner.get(format!("{config}/versions/{version}{route}")).send();
+        get.problem(404, "version_not_found");
+    }
+    for route in ["activate", "deactivate", "archive", "restore", "clone"] {
+        post(&format!("/versions/{version}/{route}"), json!({})).problem(404, "version_not_found");
+    }
+    for route in ["", "/files", "/files/manifest.json", "/download"] {
+        let get = mine.tenant.owner.get(format!("{config}/drafts/{draft}{route}")).send();
+        get.problem(404, "draft_not_found");
+    }
+    for route in ["validate", "publish"] {
+        post(&format!("/drafts/{draft}/{route}"), json!({})).problem(404, "draft_not_found");
+    }
+    for call in [
+        mine.tenant.owner.delete(format!("{config}/drafts/{draft}")),
+        mine.tenant.owner.delete(format!("{config}/drafts/{draft}/files/manifest.json")),
+        mine.tenant.owner.put(format!("{config}/drafts/{draft}/files/manifest.json")).body("text/plain", "x"),
+    ] {
+        call.send().problem(404, "draft_not_found");
+    }
     for kind in ["config_id", "document_id"] {
         let page = mine
             .tenant

@@ -1,10 +1,10 @@
 //! A database per test, the few words that the tests are written in, and the audit at the end of each.
 
-use ade::ids::{ConfigId, DocumentId, JobId, NodeId, VersionId, WorkspaceId};
+use ade::ids::{ConfigId, DocumentId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
 use ade::queue::JobState;
 use ade::store::{
-    Admitted, Claimed, Config, Defaults, Document, DocumentRef, End, JobRow, NewVersion, Refused, Store, StoredEvent,
-    StoredFile, Submission, Workspace, WorkspaceChange, now_ms,
+    Actor, Admitted, Claimed, Config, Defaults, Document, DocumentRef, End, JobRow, NewVersion, Refused, Store,
+    StoredEvent, StoredFile, Submission, Workspace, WorkspaceChange, now_ms,
 };
 use serde_json::json;
 use sqlx::migrate::Migrator;
@@ -149,6 +149,10 @@ async fn open(kind: Kind, url: String, folder: tempfile::TempDir) -> World {
     World { kind, url, store, defaults, node: NodeId::generate(), side, folder }
 }
 
+pub fn actor(name: &str) -> Actor {
+    Actor { key_id: KeyId::generate(), name: name.into(), request_id: format!("request-of-{name}") }
+}
+
 /// A workspace with a config, and a document.
 #[derive(Debug, Clone)]
 pub struct Tenant {
@@ -232,7 +236,7 @@ impl World {
             package_bytes: 100,
         };
         let (config, version) =
-            self.store.create_config(workspace, slug, slug, "", &version, None).await.expect("a config");
+            self.store.create_config(workspace, slug, slug, "", &version, &actor("harness")).await.expect("a config");
         (config.id, version.id)
     }
 

@@ -8,8 +8,10 @@ mod harness;
 
 mod admission;
 mod claims;
+mod drafts;
 mod events;
 mod executions;
+mod lifecycle;
 mod model;
 mod network;
 mod outage;

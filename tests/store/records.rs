@@ -1,6 +1,6 @@
 //! Workspaces, configs, documents, keys, and what retention may delete.
 
-use crate::harness::log;
+use crate::harness::{actor, log};
 use ade::ids::KeyId;
 use ade::queue::JobState;
 use ade::store::{NewKey, NewVersion, Role, StoreError, WorkspaceChange, now_ms};
@@ -71,7 +71,7 @@ on_both! {
             manifest_version: "1".into(),
             package_bytes: 1,
         };
-        let taken = world.store.create_config(&tenant.workspace, "orders", "Orders", "", &version, None).await;
+        let taken = world.store.create_config(&tenant.workspace, "orders", "Orders", "", &version, &actor("root")).await;
         assert!(matches!(taken, Err(StoreError::Exists(_))), "{taken:?}");
         assert_eq!(world.count("SELECT count(*) FROM config_versions").await, 1);
         let other = world.tenant("other").await;

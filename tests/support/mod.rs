@@ -15,6 +15,7 @@
 //! - [`Package`] builds packages, honest or not; [`Upload`] inputs; [`zips`] archives that no library would write.
 //! - [`run`] runs `ade run --json` to its end and gives a [`Run`]; [`start`] gives a [`Running`] to signal or watch.
 //! - [`server`] starts `ade serve` and gives workspaces with keys of every role; [`http`] asks it.
+//! - [`postgres`] makes databases, empty at first.
 //! - [`web`] is a server that a job may talk to; [`within`] runs jobs in the test's own process, with an egress as it likes.
 //! - Every job gets a [`World`] of its own on the host. When the job has ended, [`World::assert_untouched`] has looked:
 //!   no container is left, the output folder holds whole files and nothing else, nothing stays in the temporary folder,
@@ -31,6 +32,7 @@
 mod docker;
 pub mod http;
 mod package;
+pub mod postgres;
 mod run;
 pub mod server;
 pub mod sets;

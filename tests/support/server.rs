@@ -3,9 +3,9 @@
 use super::docker::Docker;
 use super::http::{Answer, Api, form};
 use super::package::Package;
+use super::postgres::EmptyDatabase;
 use super::run::{ade, image_id};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub enum Database {
 pub struct Server {
     child: Mutex<Option<Child>>,
     folder: tempfile::TempDir,
-    postgres: Option<Postgres>,
+    postgres: Option<EmptyDatabase>,
     environment: Vec<(String, String)>,
     /// The server with the first admin's key.
     pub admin: Api,
@@ -42,7 +42,7 @@ impl Server {
         image_id();
         let folder = tempfile::Builder::new().prefix("ade-test-serve-").tempdir().unwrap();
         std::fs::create_dir(folder.path().join("tmp")).unwrap();
-        let postgres = (database == Database::Postgres).then(Postgres::create);
+        let postgres = (database == Database::Postgres).then(EmptyDatabase::create);
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut server = Self {
             child: Mutex::new(None),
@@ -69,7 +69,7 @@ impl Server {
         }
         command.args(args).env("TMPDIR", self.folder.path().join("tmp"));
         if let Some(postgres) = &self.postgres {
-            command.env("ADE_DATABASE_URL", &postgres.url);
+            command.env("ADE_DATABASE_URL", postgres.url());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(log);
@@ -204,44 +204,6 @@ impl Drop for Server {
             assert!(!log.contains("panicked"), "the server panicked: {log}");
             assert!(!log.contains("ERROR"), "the server met an error: {log}");
         }
-    }
-}
-
-/// A database of its own.
-struct Postgres {
-    server: String,
-    name: String,
-    url: String,
-}
-
-impl Postgres {
-    fn create() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let server = std::env::var("ADE_TEST_DATABASE_URL").unwrap_or_else(|_| {
-            panic!("ADE_TEST_DATABASE_URL is not set: run `tests/postgres run cargo test --test service`, which starts a PostgreSQL for the tests")
-        });
-        let name = format!("ade_service_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self::execute(&server, format!("CREATE DATABASE {name}"))
-            .expect("the server of ADE_TEST_DATABASE_URL makes a database");
-        let (base, options) = server.split_once('?').map_or((server.as_str(), None), |(base, rest)| (base, Some(rest)));
-        let (host, _) = base.rsplit_once('/').unwrap();
-        let url = options.map_or(format!("{host}/{name}"), |options| format!("{host}/{name}?{options}"));
-        Self { server, name, url }
-    }
-
-    fn execute(server: &str, sql: String) -> Result<(), sqlx::Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut connection = PgConnection::connect(server).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-            connection.close().await
-        })
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        Self::execute(&self.server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)).ok();
     }
 }
 

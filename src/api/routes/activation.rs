@@ -1,6 +1,7 @@
-//! Making a version the active one of its workspace.
+//! Making a version the active one of its workspace, and taking it back.
 
-use super::configs::find;
+use super::configs::archived;
+use super::versions::{VersionRecord, find_version, unknown};
 use crate::api::Path;
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::problem::{Code, Problem, ProblemBody};
@@ -18,9 +19,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The route.
+/// The routes.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(activate))
+    OpenApiRouter::new().routes(routes!(activate)).routes(routes!(deactivate))
 }
 
 /// A version that has become the active one of its workspace.
@@ -76,9 +77,7 @@ async fn activate(
     Path((workspace, config, version)): Path<(String, ConfigId, VersionId)>,
 ) -> Result<Json<ActivationRecord>, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Owner).await?;
-    let config = find(&app, &workspace, &config).await?;
-    let found = app.store.version(&workspace.id, &version).await?.filter(|found| found.config_id == config.id);
-    let found = found.ok_or_else(|| unknown(&version))?;
+    let (config, found) = find_version(&app, &workspace, &config, &version).await?;
     if config.archived_at.is_some() || found.archived_at.is_some() {
         return Err(archived());
     }
@@ -105,12 +104,34 @@ async fn activate(
     }))
 }
 
-fn unknown(version: &VersionId) -> Problem {
-    Problem::new(Code::VersionNotFound).detail(format!("there is no version {version} of this config"))
-}
-
-fn archived() -> Problem {
-    Problem::new(Code::Conflict).detail("the version or its config is archived; restore it before you activate it")
+/// Takes the active version back: submissions that name no config are then refused with `no_active_config`.
+#[utoipa::path(
+    post, path = "/configs/{config_id}/versions/{version_id}/deactivate", tag = "configs",
+    params(
+        ("workspace" = String, Path, description = "Id or slug of the workspace"),
+        ("config_id" = ConfigId, Path, description = "The config"),
+        ("version_id" = VersionId, Path, description = "The version"),
+    ),
+    responses(
+        (status = 200, description = "The workspace has no active version", body = VersionRecord),
+        (status = 409, description = "It is not the active version", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+async fn deactivate(
+    State(app): State<App>,
+    caller: Caller,
+    Path((workspace, config, version)): Path<(String, ConfigId, VersionId)>,
+) -> Result<Json<VersionRecord>, Problem> {
+    let workspace = app.enter(&caller, &workspace, Role::Owner).await?;
+    let (_, found) = find_version(&app, &workspace, &config, &version).await?;
+    if !app.store.deactivate_version(&found, &caller.actor()).await? {
+        return Err(Problem::new(Code::VersionNotActive)
+            .detail(format!("{version} is not the active version of this workspace; nothing was changed")));
+    }
+    tracing::info!(version = %found.id, by = caller.key.prefix, "version deactivated");
+    app.workspace_changed(&workspace);
+    let fresh = app.store.workspace(&workspace.id).await?.ok_or(Code::WorkspaceNotFound)?;
+    Ok(Json(VersionRecord::of(found, &fresh)))
 }
 
 fn refusal(why: NotActivated, version: &VersionId) -> Problem {

@@ -286,6 +286,7 @@ fn refusal(app: &App, workspace: &Workspace, refused: Refused) -> Problem {
         Refused::DocumentGone(id) => {
             Problem::new(Code::DocumentNotFound).detail(format!("there is no document {id} in this workspace"))
         }
+        Refused::Archived => super::configs::archived(),
         Refused::WorkspaceGone => Code::WorkspaceNotFound.into(),
     };
     app.metrics.job_submitted(problem.code().as_str());
@@ -381,9 +382,7 @@ async fn version(app: &App, workspace: &Workspace, request: &SubmitJob) -> Resul
             let unknown =
                 || Problem::new(Code::ConfigNotFound).detail(format!("there is no config {config} in this workspace"));
             app.store.config(&workspace.id, config).await?.ok_or_else(unknown)?;
-            let newest =
-                app.store.versions(config, None, 1).await?.into_iter().find(|version| version.archived_at.is_none());
-            newest.map(|version| version.id).ok_or_else(|| {
+            app.store.newest_version(config).await?.map(|version| version.id).ok_or_else(|| {
                 Problem::new(Code::VersionNotFound).detail(format!("{config} has no version that may run"))
             })?
         }

@@ -2,7 +2,8 @@
 
 use super::{Listing, Remote, moment, submit};
 use crate::api::routes::activation::ActivationRecord;
-use crate::api::routes::configs::{ConfigRecord, VersionRecord};
+use crate::api::routes::configs::ConfigRecord;
+use crate::api::routes::versions::VersionRecord;
 use crate::cli::{Exit, Output, style};
 use crate::client::{Blame, ClientError};
 use crate::ids::VersionId;
