@@ -92,7 +92,10 @@ fn json_of_the_other_commands_is_one_object_too() {
     let (package, broken) = (world.package.to_str().unwrap(), broken.package.to_str().unwrap());
     assert_eq!(object(&call(&["config", "validate", "--json", package]), 0)["valid"], true);
     let said = object(&call(&["config", "validate", "--json", broken]), 2);
-    assert_eq!((keys(&said), &said["errors"]), (vec!["diagnostics", "errors", "valid", "warnings"], &json!(1)));
+    assert_eq!(
+        (keys(&said), &said["errors"]),
+        (vec!["diagnostics", "dry_run", "errors", "valid", "warnings"], &json!(1))
+    );
     assert_eq!(object(&call(&["config", "validate", "--json", "/nonexistent"]), 2)["error"]["kind"], "package_invalid");
     let image = object(&call(&["image", "show", "--json"]), 0);
     assert_eq!(keys(&image), ["created", "id", "labels", "route", "size", "tag"]);
@@ -113,7 +116,7 @@ fn without_docker_every_command_that_needs_it_says_so_with_exit_code_3() {
     let out = world.out();
     for args in [
         vec!["run", package, input, "--out", out.to_str().unwrap()],
-        vec!["config", "validate", package],
+        vec!["config", "validate", "--require-dry-run", package],
         vec!["image", "show"],
         vec!["image", "build"],
     ] {

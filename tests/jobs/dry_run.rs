@@ -136,6 +136,11 @@ fn a_forged_result_is_at_most_the_packages_own_loss() {
             .column("later", &format!("import nowhere\n{GOOD}"));
         let (found, code) = said(&package, &["--require-dry-run"]);
         assert!(matches!(code, 0 | 2), "{source}: {found:#}");
+        if source.contains("os.write(fd") {
+            let all = listed(&found);
+            let later = all.iter().any(|one| (one.1, one.2) == ("script_import_failed", "columns/later.py"));
+            assert!(later, "no descriptor leads to the process that watches, or to the supervisor: {found:#}");
+        }
         if source.contains("/proc/") {
             let message = found["diagnostics"][0]["message"].as_str().unwrap_or_default();
             assert!(message.contains("PermissionError"), "the watching process is out of reach: {found:#}");

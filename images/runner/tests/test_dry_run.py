@@ -120,6 +120,9 @@ NEEDS_CONTEXT = """
     def detect_a(job_context):
         return {"scores": {"self": job_context["weight"]}}
 
+    def detect_b(job_context):
+        return {"scores": {"self": job_context.get("weight")}}
+
     def transform(values, job_context):
         return {"values": [job_context.get("table").lookup(one) for one in values]}
 
@@ -134,7 +137,8 @@ def test_what_wants_the_result_of_on_job_start_is_not_held_to_what_it_does_witho
     assert [one["code"] for one in found] == ["runtime.validator.exception"]
     without = tried(tmp_path / "without", {"columns/a.py": NEEDS_CONTEXT})
     assert [one["code"] for one in without] == [
-        "runtime.column_detector.exception", "runtime.transform.exception", "runtime.validator.exception",
+        "runtime.column_detector.exception", "runtime.column_detector.invalid_result",
+        "runtime.transform.exception", "runtime.validator.exception",
     ]  # fmt: skip
 
 
@@ -206,10 +210,11 @@ def test_there_is_a_bound_to_what_is_said(tmp_path):
 
 
 def test_a_script_that_forks_and_comes_back_is_tried_once(tmp_path):
-    source = "import os\nos.fork()\ndef transform(values):\n    return 5\n"
-    found = tried(tmp_path, {"columns/a.py": source, "columns/b.py": "def transform(values):\n    return 6\n"})
+    forks = "import os\nos.fork()\ndef transform(values):\n    return 5\n"
+    slow = "import time\ntime.sleep(0.3)\ndef transform(values):\n    return 6\n"
+    found = tried(tmp_path, {"columns/a.py": forks, "columns/b.py": slow, "columns/c.py": slow})
     assert [(one["code"], one["path"]) for one in found] == [
-        ("runtime.transform.invalid_result", f"columns/{name}.py") for name in "ab"
+        ("runtime.transform.invalid_result", f"columns/{name}.py") for name in "abc"
     ]
 
 
