@@ -33,6 +33,10 @@ fn a_package_is_pushed_pulled_compared_and_exported() {
     assert_eq!(new["latest_version"]["version"], "v1");
     let again = service.json(&["config", "push", &folder], 0);
     assert_eq!((&again["published"], &again["latest_version"]["version"]), (&json!("unchanged"), &json!("v1")));
+    let older = service.json(&["config", "register", &folder, "--slug", "club-members"], 0);
+    assert_eq!(older["published"], "unchanged", "its other name");
+    let titled = service.json(&["config", "push", &folder, "--title", "Other"], 2);
+    assert_eq!(titled["error"]["kind"], "slug_taken");
     let said = text(&service.call(&["config", "push", &folder]).stderr);
     assert!(said.contains("nothing was published: club-members@v1"), "{said}");
     assert_eq!(service.json(&["config", "diff", &folder, "club-members"], 0), json!({"same": true, "files": []}));

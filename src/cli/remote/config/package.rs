@@ -65,6 +65,12 @@ pub async fn push(remote: &Remote, args: Push) -> Result<Exit, ClientError> {
         let record = create(remote, packed, slug, args.title, args.description).await?;
         return Ok(told(remote, &record, "new_config"));
     };
+    if args.title.is_some() || args.description.is_some() {
+        let slug = plain(&config.slug, 100);
+        let message =
+            format!("--title and --description are for a new config, and {slug} is there already; leave them out");
+        return Err(ClientError::new(Blame::Request, "slug_taken", message));
+    }
     let sha256 = packed.sha256.clone();
     let path = [&configs[..], &[config.config_id.as_str(), "versions"]].concat();
     let request = remote.client.patient(Method::POST, &path).multipart(packed.form());
