@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod events;
 mod failures;
 mod flow;
 mod service;

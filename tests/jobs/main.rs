@@ -14,6 +14,7 @@ mod hooks;
 mod inputs;
 mod leftovers;
 mod limits;
+mod order;
 mod records;
 mod scripts;
 mod workbook;

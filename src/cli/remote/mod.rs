@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod configs;
 pub mod documents;
+mod explain;
 pub mod jobs;
 pub mod keys;
 pub mod network;
