@@ -114,6 +114,7 @@ fn parse(bytes: Vec<u8>) -> Result<(Event, String), Damage> {
 
 /// What a reader of a log hears.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "next to all of them are lines")]
 pub enum Heard {
     /// A line.
     Line(Line),
