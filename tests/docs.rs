@@ -42,6 +42,27 @@ fn every_action_of_the_audit_is_documented() {
     assert_eq!(spans("operations/audit.md", "action", 0), code);
 }
 
+/// The text of a cell as a terminal shows it: links without where they lead.
+fn unlinked(cell: &str) -> String {
+    let mut parts = cell.trim().split("](");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').unwrap().1);
+    }
+    text.replace('[', "")
+}
+
+#[test]
+fn every_error_kind_has_advice_and_it_is_what_the_catalogue_says() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/developers/error-kinds.md")).unwrap();
+    for kind in ade::sandbox::FailureKind::ALL {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |"))).unwrap();
+        let cell = row.trim_end_matches('|').rsplit(" | ").next().unwrap();
+        assert_eq!(unlinked(cell), kind.advice(), "{kind}");
+        assert!(kind.advice().len() > 10, "{kind}");
+    }
+}
+
 fn assert_documented(command: &clap::Command, header: &str) {
     let arguments: Vec<_> = command.get_arguments().filter(|argument| argument.get_env().is_some()).collect();
     let variables = arguments.iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect();

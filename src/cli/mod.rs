@@ -3,6 +3,8 @@
 mod config;
 mod deps;
 mod doctor;
+mod events;
+mod explain;
 mod image;
 mod node;
 mod progress;
@@ -13,6 +15,7 @@ mod settings;
 mod staging;
 mod style;
 mod summary;
+mod timeline;
 mod wheelhouse;
 
 use crate::sandbox::{Failure, FailureKind, Fault};
@@ -52,6 +55,30 @@ struct Output {
     /// Print no progress, only the result
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Colours: auto looks for a terminal, NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, value_name = "auto|always|never", global = true, default_value = "auto", hide_default_value = true)]
+    #[arg(hide_possible_values = true)]
+    color: Color,
+}
+
+/// Whether to print colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Holds for everything that is printed from here on.
+    fn set(self) {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,6 +99,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Submit jobs to a service; look at, wait for, cancel, retry and download them
     Jobs(Box<remote::jobs::Args>),
+    /// Show a job's events as a timeline, from an events.ndjson or from where `ade run` left its files
+    Events(Box<events::Args>),
     /// Documents of a service: upload, list, download, delete
     Documents(Box<remote::documents::Args>),
     /// Workspaces of a service
@@ -116,6 +145,7 @@ pub fn main() -> ExitCode {
         }
     };
     let Cli { command, settings, output } = cli;
+    output.color.set();
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::main(args, &settings, output).await,
@@ -131,6 +161,7 @@ pub fn main() -> ExitCode {
                 let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
                 settings::main(*args, matches, output)
             }
+            Command::Events(args) => events::main(&args, output),
             Command::Jobs(args) => remote::jobs::main(*args, &settings, output).await,
             Command::Documents(args) => remote::documents::main(*args, &settings, output).await,
             Command::Workspaces(args) => remote::workspaces::main(*args, &settings, output).await,

@@ -1,6 +1,7 @@
 //! What a person sees on stderr while a job runs: a live line per pass on a terminal, one plain line per finished pass elsewhere.
 
 use super::style::{DIM, WARN, paint, seconds, thousands};
+use super::timeline;
 use crate::events::{Event, Level};
 use crate::job::Observer;
 use crate::sandbox::protocol::Progress;
@@ -88,7 +89,7 @@ impl Screen {
 
 impl Observer for Screen {
     fn event(&mut self, event: &Event) {
-        let text = |key: &str| plain(event.detail.get(key).and_then(|value| value.as_str()).unwrap_or_default(), 400);
+        let text = |key: &str| timeline::detail(event, key, 400);
         match &*event.event {
             "start" => self.say("starting the container"),
             "deps.resolve" => self.say("installing dependencies"),
@@ -115,12 +116,7 @@ impl Observer for Screen {
                 }
             }
             "pass.exit" => {
-                let rows = event
-                    .detail
-                    .get("stats")
-                    .and_then(|stats| stats.get("rows").or_else(|| stats.get("rows_written")))
-                    .and_then(serde_json::Value::as_u64);
-                self.rows = rows.unwrap_or(self.rows);
+                self.rows = timeline::rows(event).unwrap_or(self.rows);
                 let took = event.duration_ms.unwrap_or_default();
                 let rows = if self.rows > 0 { format!("{} rows", thousands(self.rows)) } else { String::new() };
                 let rate = self.rate(Duration::from_millis(took));

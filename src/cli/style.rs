@@ -59,6 +59,14 @@ pub fn failure(failure: &Failure) {
 
 /// Prints where in the package a failure was to stderr.
 pub fn place(failure: &Failure) {
+    let place = whereabouts(failure);
+    if !place.is_empty() {
+        anstream::eprintln!("  {} {place}", paint(DIM, "at"));
+    }
+}
+
+/// Where in the package a failure was; empty when it was nowhere there.
+pub fn whereabouts(failure: &Failure) -> String {
     let plain = |text: &String| crate::text::plain(text, 240);
     let place = [
         failure.script.as_ref().map(plain).map(|script| match failure.line {
@@ -68,10 +76,7 @@ pub fn place(failure: &Failure) {
         failure.function.as_ref().map(plain).map(|function| format!("in {function}")),
         failure.pass.as_ref().map(plain).map(|pass| format!("during {pass}")),
     ];
-    let place: Vec<String> = place.into_iter().flatten().collect();
-    if !place.is_empty() {
-        anstream::eprintln!("  {} {}", paint(DIM, "at"), place.join(", "));
-    }
+    place.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Prints something to stderr that is worth a look and changes no result.

@@ -98,6 +98,17 @@ struct Diagnostic {
     count: Option<u64>,
 }
 
+impl Diagnostic {
+    /// Script and line, as far as there are any.
+    fn whereabouts(&self) -> String {
+        match (&self.script, self.line) {
+            (Some(script), Some(line)) => format!("{}:{line}", plain(script, 120)),
+            (Some(script), None) => plain(script, 120),
+            _ => String::new(),
+        }
+    }
+}
+
 impl Summary {
     /// Reads an artifact; `None` when there is none or it is of another shape.
     pub fn read(artifact: &Path) -> Option<Self> {
@@ -120,6 +131,30 @@ impl Summary {
         }
         fields.retain(|_, found| found.errors + found.warnings + found.info > 0);
         fields
+    }
+
+    /// What is worth knowing besides how the job ended, as sentences: what was written, issues, and diagnostics.
+    pub fn findings(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        if let Some(totals) = self.summary.filter(|totals| totals.columns_written > 0) {
+            let (rows, issues) = (thousands(totals.rows_written), thousands(totals.issues_found));
+            findings
+                .push(format!("It wrote {rows} rows and {} columns, with {issues} issues.", totals.columns_written));
+        }
+        for (place, one) in self.worth_a_look().enumerate() {
+            if place == 5 {
+                findings.push("There are more diagnostics in artifact.json.".into());
+                break;
+            }
+            let at = one.whereabouts();
+            let at = if at.is_empty() { at } else { format!(" ({at})") };
+            findings.push(format!("{}: {}{at}", plain(&one.code, 80), plain(&one.message, 300)));
+        }
+        findings
+    }
+
+    fn worth_a_look(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.level != "info")
     }
 
     /// The summary for programs.
@@ -331,18 +366,15 @@ fn print_issues(summary: &Summary) {
 }
 
 fn print_diagnostics(summary: &Summary) {
-    let worth: Vec<&Diagnostic> = summary.diagnostics.iter().filter(|diagnostic| diagnostic.level != "info").collect();
+    let worth: Vec<&Diagnostic> = summary.worth_a_look().collect();
     if worth.is_empty() {
         return;
     }
     anstream::println!("\n{}", paint(STRONG, "Diagnostics"));
     for diagnostic in worth.iter().take(10) {
         let style = if diagnostic.level == "error" { BAD } else { WARN };
-        let place = match (&diagnostic.script, diagnostic.line) {
-            (Some(script), Some(line)) => format!(" {}:{line}", plain(script, 120)),
-            (Some(script), None) => format!(" {}", plain(script, 120)),
-            _ => String::new(),
-        };
+        let place = diagnostic.whereabouts();
+        let place = if place.is_empty() { place } else { format!(" {place}") };
         let times = diagnostic
             .count
             .filter(|count| *count > 1)

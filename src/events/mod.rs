@@ -3,6 +3,8 @@
 //! A container may say what happened; only the engine says when, in which order and of which job. The catalogue is
 //! `docs/developers/events.md`; a test compares it with [`EVENTS`].
 
+pub mod read;
+
 use crate::text::plain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -57,6 +59,18 @@ pub const EVENTS: &[EventName] = &[
     engine("exit"),
     engine("requeue"),
 ];
+
+/// Whether an event may have this name, or be of this family: `pass` stands for `pass.start` and `pass.exit`.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    EVENTS.iter().any(|event| is_of(event.name, name))
+}
+
+/// Whether an event of this name has the name or is of the family `wanted`.
+#[must_use]
+pub fn is_of(name: &str, wanted: &str) -> bool {
+    name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
 
 /// How important an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -268,6 +282,13 @@ pub fn now() -> String {
 pub fn at(ms: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
     text(time.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+}
+
+/// A time as [`at`] and [`now`] give it, in milliseconds since the Unix epoch.
+#[must_use]
+pub fn millis(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 
 fn text(time: OffsetDateTime) -> String {

@@ -194,7 +194,7 @@ impl Stage {
     }
 
     /// The stage's other name, if it has one.
-    pub(super) const fn alias(self) -> Option<&'static str> {
+    pub(crate) const fn alias(self) -> Option<&'static str> {
         match self {
             Self::OnActivate => Some("on_prepare"),
             Self::OnAfterExtract => Some("after_transform"),

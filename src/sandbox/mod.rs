@@ -4,6 +4,7 @@
 //! ([`protocol`]), bounds everything that comes out ([`archive`]), decides how the job ended ([`outcome`]) and removes the
 //! container, whatever happened.
 
+mod advice;
 pub mod archive;
 pub mod connections;
 mod container;

@@ -4,6 +4,7 @@
 mod support;
 
 mod config;
+mod events;
 mod failures;
 mod flow;
 mod service;

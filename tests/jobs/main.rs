@@ -15,6 +15,7 @@ mod hooks;
 mod inputs;
 mod leftovers;
 mod limits;
+mod order;
 mod records;
 mod scripts;
 mod workbook;

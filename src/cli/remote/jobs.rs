@@ -1,7 +1,7 @@
 //! `ade jobs`.
 
 use super::wait::{Patience, WaitArgs};
-use super::{Listing, Remote, moment, submit, tail, wait};
+use super::{Listing, Remote, explain, moment, submit, tail, wait};
 use crate::api::routes::job_record::JobRecord;
 use crate::cli::staging::Staging;
 use crate::cli::style::{self, bytes, paint, seconds};
@@ -51,8 +51,13 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Show a job's events; `--json` gives them as they are, one object a line
+    /// Show a job's events as a timeline; `--json` gives them as they are, one object a line
     Tail(tail::Args),
+    /// Say in a few sentences what became of a job, where its time went, and what to do
+    Explain {
+        /// The job
+        job: JobId,
+    },
     /// Cancel a job
     Cancel {
         /// The job
@@ -95,6 +100,7 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
         }
         Command::Wait { job, patience } => wait::main(remote, &job, &patience).await,
         Command::Tail(args) => tail::main(remote, &args).await,
+        Command::Explain { job } => explain::main(remote, &job).await,
         Command::Cancel { job } => {
             let record = post(remote, &job, "cancel").await?;
             if remote.output.json {

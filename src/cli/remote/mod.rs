@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod documents;
+mod explain;
 pub mod jobs;
 pub mod keys;
 pub mod network;

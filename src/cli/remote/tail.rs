@@ -1,17 +1,14 @@
 //! `ade jobs tail`: a job's events, one a line.
 
 use super::Remote;
+use crate::api::routes::job_record::JobRecord;
 use crate::cli::Exit;
-use crate::cli::style::{BAD, DIM, STRONG, WARN, paint, seconds};
+use crate::cli::timeline::{Timeline, View};
 use crate::client::{ClientError, Follower, News};
-use crate::events::{Event, Level};
+use crate::events::read::{Line, Lines};
 use crate::ids::JobId;
-use crate::text::plain;
-use futures_util::TryStreamExt;
-use serde_json::Value;
-use std::io::{self, Write};
-use tokio::io::AsyncBufReadExt;
-use tokio_util::io::StreamReader;
+use futures_util::StreamExt;
+use std::io;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,45 +20,39 @@ pub struct Args {
     /// Only events with a higher number
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     after: u64,
+    #[command(flatten)]
+    view: View,
 }
 
 /// Runs the command.
 pub async fn main(remote: &Remote, args: &Args) -> Result<Exit, ClientError> {
     let workspace = remote.workspace().await?;
-    let printed = if args.follow {
+    // Without the first event, only the record knows when the job began.
+    let mut start = None;
+    if args.after > 0 && !args.view.absolute {
+        let request = remote.client.get(&["workspaces", workspace, "jobs", args.job.as_str()]);
+        start = crate::events::millis(&remote.client.json::<JobRecord>(request).await?.queued_at);
+    }
+    let mut timeline = Timeline::new(&args.view, remote.output, start);
+    let mut printed = Ok(());
+    if args.follow {
         let mut follower = Follower::new(&remote.client, workspace, &args.job, args.after);
-        let mut printed = Ok(());
         while let (Ok(()), Some(news)) = (&printed, follower.next().await?) {
             match news {
-                News::Event(event, line) => printed = print(remote, &event, &line),
-                News::Lost(why) => remote.note(&paint(WARN, format!("{why}; trying to get back"))),
+                News::Event(event, line) => printed = timeline.event(&event, &line),
+                News::Lost(why) => timeline.note(&format!("{why}; trying to get back")),
                 News::Progress(_) => {}
             }
         }
-        printed
     } else {
-        let events = remote.client.get(&["workspaces", workspace, "jobs", args.job.as_str(), "events"]);
-        let request = events.query(&[("after", args.after)]).header("Accept", "application/x-ndjson");
-        let content = remote.client.send(request).await?.bytes_stream().map_err(io::Error::other);
-        let mut lines = StreamReader::new(content).lines();
-        let mut printed = Ok(());
-        while printed.is_ok() {
-            let line = lines.next_line().await.map_err(|error| {
-                ClientError::new(
-                    crate::client::Blame::Environment,
-                    "connection_lost",
-                    format!("the events broke off: {error}"),
-                )
-            })?;
-            let Some(line) = line else { break };
-            match serde_json::from_str(&line) {
-                Ok(event) => printed = print(remote, &event, &line),
-                Err(_) => remote.note(&paint(WARN, "a line that is no event was left out")),
-            }
-        }
-        printed
-    };
-    match printed {
+        remote
+            .events(&args.job, args.after, |line| {
+                printed = timeline.line(&line);
+                printed.is_ok()
+            })
+            .await?;
+    }
+    match printed.and_then(|()| timeline.close()) {
         // Whoever reads has read enough, as `head` has.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(ClientError::unwritable("standard output".as_ref(), error))
@@ -70,43 +61,25 @@ pub async fn main(remote: &Remote, args: &Args) -> Result<Exit, ClientError> {
     }
 }
 
-fn print(remote: &Remote, event: &Event, line: &str) -> io::Result<()> {
-    if remote.output.json {
-        return writeln!(io::stdout(), "{line}");
+impl Remote {
+    /// Reads the events that a job has now, after the one with the number `after`, as long as `each` wants more.
+    pub async fn events(&self, job: &JobId, after: u64, mut each: impl FnMut(Line) -> bool) -> Result<(), ClientError> {
+        let events = self.client.get(&["workspaces", self.workspace().await?, "jobs", job.as_str(), "events"]);
+        let request = events.query(&[("after", after)]).header("Accept", "application/x-ndjson");
+        let mut content = self.client.send(request).await?.bytes_stream();
+        let mut lines = Lines::default();
+        while let Some(bytes) = content.next().await {
+            let bytes = bytes.map_err(|error| {
+                let message = format!("the events broke off: {error}");
+                ClientError::new(crate::client::Blame::Environment, "connection_lost", message)
+            })?;
+            for line in lines.push(&bytes) {
+                if !each(line) {
+                    return Ok(());
+                }
+            }
+        }
+        lines.end().map(each);
+        Ok(())
     }
-    let style = match event.level {
-        Level::Debug => DIM,
-        Level::Info => STRONG,
-        Level::Warning => WARN,
-        Level::Error => BAD,
-    };
-    let time = plain(event.ts.get(11..23).unwrap_or(&event.ts), 40);
-    // Padded before it is painted: the codes of colours have a length too.
-    let name = format!("{:<16}", plain(&event.event, 40));
-    let line = format!("{} {:>5}  {} {}", paint(DIM, time), event.seq, paint(style, name), about(event));
-    writeln!(anstream::stdout(), "{}", line.trim_end())
-}
-
-/// What an event is about, in one line.
-fn about(event: &Event) -> String {
-    let text = |key: &str| event.detail.get(key).and_then(Value::as_str).map(|text| plain(text, 500));
-    let mut parts: Vec<String> = match &*event.event {
-        "log" => text("text").into_iter().collect(),
-        "error" => [text("kind"), text("message")].into_iter().flatten().collect(),
-        _ => event.detail.iter().filter_map(|(key, value)| scalar(key, value)).collect(),
-    };
-    if let Some(state) = &event.state {
-        parts.insert(0, plain(state, 40));
-    }
-    parts.extend(event.duration_ms.map(|took| paint(DIM, format!("({})", seconds(took)))));
-    parts.join(" ")
-}
-
-fn scalar(key: &str, value: &Value) -> Option<String> {
-    let value = match value {
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        Value::String(text) => plain(text, 200),
-        other => other.to_string(),
-    };
-    Some(format!("{}={value}", plain(key, 40)))
 }
