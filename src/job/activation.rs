@@ -1,15 +1,15 @@
-//! What happens before a version becomes the active one of its workspace: static check, dependencies, `on_activate` hooks. Whether
-//! it does become it is the caller's to say.
+//! What happens before a version becomes the active one of its workspace, once its package has passed the check: dependencies and
+//! `on_activate` hooks. Whether it does become it is the caller's to say.
 
 use super::dependencies;
 use super::request::{Ask, Parts, request};
-use super::{Identity, Node, Observer, Prepared, Recorder, check_package, container_name, host_io};
+use super::{Node, Observer, Prepared, Recorder, container_name, host_io};
 use crate::egress::Grant;
 use crate::events::{Event, now};
 use crate::network::Purpose;
 use crate::packages::MANIFEST;
 use crate::sandbox::protocol::Progress;
-use crate::sandbox::{self, Failure, FailureKind, Limits, Outcome};
+use crate::sandbox::{self, Failure, Limits, Outcome};
 use crate::text::plain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -41,7 +41,7 @@ pub struct Activation {
     pub failure: Option<Failure>,
     /// The `dependencies` block.
     pub dependencies: Value,
-    /// What the static check and the hooks gave cause to say.
+    /// What the check and the hooks gave cause to say.
     pub diagnostics: Vec<Value>,
     /// The hooks that ran, in order.
     pub hooks: Vec<HookRun>,
@@ -83,19 +83,21 @@ pub struct HookOutput {
     pub dropped: u64,
 }
 
-/// The containers that an activation with this identity may have.
-#[must_use]
-pub fn activation_containers(identity: &Identity) -> [String; 2] {
-    [1, 2].map(|execution| container_name(&identity.job_id, execution))
-}
-
-/// Checks a package, makes its dependencies ready, and runs its `on_activate` hooks in a container of the profile that jobs have.
-/// `cancel` turning true ends it; no container is left when this returns, unless Docker does not remove it.
-pub async fn activate(node: &Node, job: &Prepared, cancel: watch::Receiver<bool>) -> Activation {
+/// Makes the dependencies of a checked package ready, and runs its `on_activate` hooks in a container of the profile that jobs
+/// have. `remarks` are what the check gave cause to say. `cancel` turning true ends it; no container is left when this returns, unless Docker does not remove it.
+pub async fn activate(
+    node: &Node,
+    job: &Prepared,
+    mut remarks: Vec<Value>,
+    cancel: watch::Receiver<bool>,
+) -> Activation {
+    // The manifest is not what is being activated; its remarks were made when it was published.
+    remarks.retain(|diagnostic| diagnostic["path"] != MANIFEST);
+    remarks.truncate(MAX_DIAGNOSTICS);
     let mut made = Activation {
         failure: None,
         dependencies: json!({"status": "none"}),
-        diagnostics: Vec::new(),
+        diagnostics: remarks,
         hooks: Vec::new(),
         output: HookOutput::default(),
         install_log: String::new(),
@@ -113,23 +115,6 @@ async fn course(
     cancel: watch::Receiver<bool>,
     made: &mut Activation,
 ) -> Result<(), Failure> {
-    let check = Identity { execution: 1, ..job.identity.clone() };
-    let found = check_package(node, &job.package, &check, cancel.clone()).await?;
-    // The runner reads the manifest too; what the engine has said of it is not said again.
-    made.diagnostics = found.into_iter().filter(|diagnostic| diagnostic["path"] != MANIFEST).collect();
-    made.diagnostics.truncate(MAX_DIAGNOSTICS);
-    let errors = made.diagnostics.iter().filter(|diagnostic| diagnostic["level"] == "error");
-    if let Some(first) = errors.clone().next() {
-        let text = |key: &str| plain(first[key].as_str().unwrap_or_default(), 500);
-        let message =
-            format!("the package has {} error(s), first: {}: {}", errors.count(), text("path"), text("message"));
-        return Err(Failure {
-            script: Some(text("path")),
-            line: first["line"].as_u64().and_then(|line| u32::try_from(line).ok()),
-            ..Failure::new(FailureKind::PackageInvalid, message)
-        });
-    }
-
     let mut collector = Collector::default();
     let mut recorder = Recorder::new(std::io::sink(), &job.identity, 1, &mut collector);
     let mut dependencies = dependencies::ready(node, job, cancel.clone(), &mut recorder).await;
@@ -139,11 +124,11 @@ async fn course(
         return Err(failure);
     }
 
-    let identity = Identity { execution: 2, ..job.identity.clone() };
+    let identity = &job.identity;
     let limits = Limits { output_mb: REPORT_MB, ..job.limits.clone() };
     let mounts = dependencies.mounts();
     let parts = Parts {
-        identity: &identity,
+        identity,
         package: &job.package,
         inputs: &[],
         limits: &limits,
@@ -209,7 +194,7 @@ fn read(folder: &Path, made: &mut Activation) {
     }
     let room = MAX_DIAGNOSTICS.saturating_sub(made.diagnostics.len());
     for mut diagnostic in report.diagnostics.into_iter().take(room) {
-        // What a run says of a script, in the terms of the static check.
+        // What a run says of a script, in the terms of the check.
         let script = diagnostic.get("script").cloned().unwrap_or(Value::Null);
         let message = plain(diagnostic.get("message").and_then(Value::as_str).unwrap_or_default(), 1_000);
         diagnostic.insert("message".to_owned(), message.into());

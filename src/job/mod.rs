@@ -6,6 +6,7 @@ pub mod artifact;
 mod blocks;
 mod cells;
 mod dependencies;
+mod dry_run;
 mod execution;
 mod identity;
 mod inputs;
@@ -14,30 +15,29 @@ mod refusal;
 mod request;
 mod validation;
 
-pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate, activation_containers};
+pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate};
 pub use cells::{Cell, Cells, read_cells};
 pub use dependencies::place;
+pub use dry_run::{DryRun, dry_run};
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit, open_all as open_inputs};
 pub use recorder::{Log, Observer, Recorder};
-pub use refusal::{Refusal, limits, manifest_of, no_package, open_package};
+pub use refusal::{Refusal, checked, limits, manifest_of, no_package, open_package, stored_manifest_of, to_values};
 pub use validation::{Validation, validate};
 
 use crate::deps::Deps;
-use crate::egress::{Egress, Grant};
-use crate::events::now;
-use crate::network::{Decision, Purpose};
+use crate::egress::Egress;
+use crate::network::Decision;
 use crate::packages::{self, Manifest, Package, Requirements};
-use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Outcome, Requested};
-use request::{Ask, Parts, labels, request, spec};
-use serde_json::Value;
+use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Requested};
+use request::{labels, spec};
 use std::fs::File;
 use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Names of the files that a job leaves.
 pub const FILES: [&str; 6] =
@@ -180,65 +180,14 @@ pub async fn run(
     Ok(report)
 }
 
-/// Everything about a package that can be told without a container, as diagnostics. Blocking.
+/// Everything about a package that can be told without a container. Blocking.
 ///
 /// # Errors
 /// A [`Failure`] when the package cannot even be opened.
-pub fn inspect(package: &Path, caps: &Caps) -> Result<Vec<Value>, Failure> {
+pub fn inspect(package: &Path, caps: &Caps) -> Result<(Package, packages::Report), Failure> {
     let package = refusal::open_package(package)?;
     let report = packages::validate(&package, &refusal::package_caps(caps));
-    Ok(refusal::to_values(&report.diagnostics))
-}
-
-/// Runs a package's static checks inside a container, without executing any of its code; the manifest may be invalid.
-///
-/// # Errors
-/// A [`Failure`] when the check could not be done; what it found is the returned list.
-pub async fn check(node: &Node, package: &Path, cancel: watch::Receiver<bool>) -> Result<Vec<Value>, Failure> {
-    let package = refusal::open_package(package)?;
-    check_package(node, &package, &Identity::local(), cancel).await
-}
-
-/// The same for a package that is open, in a container that bears this identity.
-async fn check_package(
-    node: &Node,
-    package: &Package,
-    identity: &Identity,
-    cancel: watch::Receiver<bool>,
-) -> Result<Vec<Value>, Failure> {
-    let limits = default_limits(node)?;
-    let egress = Grant::denied(Purpose::Run, "the check of a package runs none of its code".to_owned());
-    let parts = Parts {
-        identity,
-        package,
-        inputs: &[],
-        limits: &limits,
-        network: Value::Null,
-        dependencies: Value::Null,
-        lock_sha256: None,
-        mounts: &[],
-        egress,
-    };
-    let scratch = tempfile::tempdir().map_err(|error| host_io(&std::env::temp_dir(), &error))?;
-    let name = container_name(&identity.job_id, identity.execution);
-    let (notices, mut ignored) = mpsc::channel(64);
-    let started_at = now();
-    let ask = Ask { mode: "check", name: &name, started_at: &started_at, outputs: Arc::new(scratch), expected: &[] };
-    let request = request(node, &parts, ask);
-    let (report, ()) = tokio::join!(
-        async {
-            let report = sandbox::run(&node.docker, request, cancel, &notices).await;
-            drop(notices);
-            report
-        },
-        async { while ignored.recv().await.is_some() {} }
-    );
-    let report = report?;
-    match report.outcome {
-        Outcome::Failed(failure) if failure.kind != FailureKind::PackageInvalid => Err(failure),
-        Outcome::Cancelled(failure) => Err(failure),
-        Outcome::Failed(_) | Outcome::Succeeded(_) => Ok(report.diagnostics),
-    }
+    Ok((package, report))
 }
 
 /// Starts a container of the hardened profile, waits until its supervisor is ready, and removes it.

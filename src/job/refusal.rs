@@ -36,15 +36,35 @@ pub fn no_package(error: &PackageError) -> Failure {
     Failure { detail: Some(serde_json::json!({"code": error.code()})), ..Failure::new(kind, error.to_string()) }
 }
 
-/// The manifest of a package that can be run: it is valid under the caps, its scripts exist, and its requirements can be read.
+/// The manifest of a package that can be run, as far as can be told without running it: manifest, requirements and scripts are
+/// in order. Blocking.
 ///
 /// # Errors
 /// A [`Refusal`] with all diagnostics.
 pub fn manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> {
-    let report = packages::validate(package, &package_caps(caps));
+    usable(packages::validate(package, &package_caps(caps))).map(|(manifest, _)| manifest)
+}
+
+/// [`manifest_of`], and what there is to say of a package that can be run.
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn checked(package: &Package, caps: &Caps) -> Result<(Manifest, Vec<Value>), Refusal> {
+    usable(packages::validate(package, &package_caps(caps)))
+}
+
+/// The manifest of a package whose scripts were looked at when it was stored; the caps may be others by now.
+///
+/// # Errors
+/// A [`Refusal`] with all diagnostics.
+pub fn stored_manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> {
+    usable(packages::validate_manifest(package, &package_caps(caps))).map(|(manifest, _)| manifest)
+}
+
+fn usable(report: packages::Report) -> Result<(Manifest, Vec<Value>), Refusal> {
     let diagnostics = to_values(&report.diagnostics);
     match report.manifest {
-        Some(manifest) if report.counts.errors == 0 => Ok(manifest),
+        Some(manifest) if report.counts.errors == 0 => Ok((manifest, diagnostics)),
         _ => {
             let first = report.diagnostics.iter().find(|diagnostic| diagnostic.level == packages::Level::Error);
             let said = first.map_or_else(String::new, |diagnostic| {
@@ -54,12 +74,19 @@ pub fn manifest_of(package: &Package, caps: &Caps) -> Result<Manifest, Refusal> 
                 "the package has {} error(s){said}; `ade config validate` lists them all",
                 report.counts.errors
             );
-            // Errors of the manifest come first.
-            let failure = match first.filter(|first| first.path == packages::REQUIREMENTS) {
+            // Errors of the manifest come first, then those of requirements.txt.
+            let failure = match first.filter(|first| first.path != packages::MANIFEST) {
                 Some(first) => Failure {
                     script: Some(first.path.clone()),
                     line: first.line.and_then(|line| u32::try_from(line).ok()),
-                    ..Failure::new(FailureKind::RequirementsInvalid, message)
+                    ..Failure::new(
+                        if first.path == packages::REQUIREMENTS {
+                            FailureKind::RequirementsInvalid
+                        } else {
+                            FailureKind::PackageInvalid
+                        },
+                        message,
+                    )
                 },
                 None => Failure::new(FailureKind::PackageInvalid, message),
             };

@@ -79,7 +79,7 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
         "started_at": ask.started_at,
         "inputs": inputs,
         "limits": limits,
-        "egress": (!matches!(ask.mode, "check" | "read")).then_some(terms),
+        "egress": (!matches!(ask.mode, "validate" | "read")).then_some(terms),
         "artifact": {"runtime": blocks::runtime(node, limits), "network": job.network, "dependencies": job.dependencies},
     });
     if let Some(lock) = job.lock_sha256 {

@@ -41,6 +41,12 @@ macro_rules! codes {
             pub const fn level(self) -> Level {
                 match self { $(Self::$variant => Level::$level),+ }
             }
+
+            /// The code of this name.
+            #[must_use]
+            pub fn from_text(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
         }
     };
 }
@@ -128,6 +134,68 @@ codes! {
     RequirementSource = Error "requirement_source",
     /// A hash that cannot be checked, or is missing beside others.
     RequirementHash = Error "requirement_hash",
+    /// A script is not valid Python.
+    ScriptSyntax = Error "script_syntax",
+    /// It is not UTF-8.
+    ScriptNotUtf8 = Error "script_not_utf8",
+    /// It is beyond 1 MiB.
+    ScriptTooLarge = Error "script_too_large",
+    /// It is nested too deeply to be parsed.
+    ScriptTooDeep = Error "script_too_deep",
+    /// It has syntax that Python 3.11 does not have.
+    ScriptNewerPython = Warning "script_newer_python",
+    /// It could not be looked at without running it.
+    ScriptNotChecked = Warning "script_not_checked",
+    /// A function requires a parameter that the runtime does not pass.
+    ScriptUnknownParameter = Error "script_unknown_parameter",
+    /// A function that the runtime calls is `async`.
+    ScriptAsync = Error "script_async",
+    /// A function that the runtime calls has a `yield` in it.
+    ScriptGenerator = Error "script_generator",
+    /// A script defines nothing that is ever called.
+    ScriptNoFunction = Warning "script_no_function",
+    /// A hook does not define `run`.
+    HookNoRun = Error "hook_no_run",
+    /// A file that is no script, such as one in `vendor/`, cannot be read as Python.
+    ModuleUnreadable = Warning "module_unreadable",
+    /// A module has the name of one of the standard library or of the runner.
+    ModuleShadowed = Error "module_shadowed",
+    /// A module is compiled.
+    ModuleNotPure = Warning "module_not_pure",
+    /// The import of a script raised.
+    ScriptImportFailed = Error "script_import_failed",
+    /// A function's signature is not what it looks like: a decorator has changed it into one that cannot be called.
+    ScriptRefused = Error "script_refused",
+    /// A script did not come to an end.
+    ScriptTimeLimit = Error "script_time_limit",
+    /// A script took more memory than there is.
+    ScriptMemoryLimit = Error "script_memory_limit",
+    /// A script ended the process that it ran in.
+    ScriptCrashed = Error "script_crashed",
+    /// A row detector raised.
+    RowDetectorException = Warning "runtime.row_detector.exception",
+    /// A row detector returned something else than scores.
+    RowDetectorInvalidResult = Error "runtime.row_detector.invalid_result",
+    /// A column detector raised.
+    ColumnDetectorException = Warning "runtime.column_detector.exception",
+    /// A column detector returned something else than scores.
+    ColumnDetectorInvalidResult = Error "runtime.column_detector.invalid_result",
+    /// A column detector scored a field that the manifest does not have.
+    ColumnDetectorUnknownField = Error "runtime.column_detector.unknown_field",
+    /// `transform` raised.
+    TransformException = Warning "runtime.transform.exception",
+    /// `transform` returned something else than as many values as it got.
+    TransformInvalidResult = Error "runtime.transform.invalid_result",
+    /// `validate` raised.
+    ValidatorException = Warning "runtime.validator.exception",
+    /// `validate` returned something else than issues.
+    ValidatorInvalidResult = Error "runtime.validator.invalid_result",
+    /// `validate` returned an issue that is none.
+    ValidatorInvalidIssue = Error "runtime.validator.invalid_issue",
+    /// Some or all scripts were not tried out.
+    DryRunSkipped = Warning "dry_run_skipped",
+    /// The scripts broke the container in which they were tried out.
+    DryRunFailed = Error "dry_run_failed",
     /// There is more to say than is listed.
     MoreDiagnostics = Warning "more_diagnostics",
 }

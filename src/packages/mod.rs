@@ -2,8 +2,8 @@
 //!
 //! A package is a folder or a zip with `manifest.json` at its root. [`Package::open`] reads either into bounded memory,
 //! without writing to the host, and refuses what is unsafe or too large with a [`PackageError`] of a stable code.
-//! [`validate`] then checks the manifest and that the scripts it names exist, and collects everything that is wrong as
-//! [`Diagnostic`]s rather than stopping at the first. Whether the scripts are valid Python is found out in the container.
+//! [`validate`] then checks the manifest and the scripts, without running any of them, and collects everything that is wrong as
+//! [`Diagnostic`]s rather than stopping at the first. What only shows when scripts run is found out in a container.
 //!
 //! The rules are published in `docs/developers/manifest.md` and `docs/schemas/manifest.v1.0.schema.json`.
 
@@ -20,7 +20,9 @@ mod json;
 mod manifest;
 mod package;
 mod parse;
+mod python;
 mod requirements;
+mod scripts;
 mod text;
 mod validate;
 
@@ -34,4 +36,5 @@ pub use manifest::{
 };
 pub use package::{EXAMPLES, MANIFEST, Package};
 pub use requirements::{Asked, REQUIREMENTS, Requirements};
-pub use validate::{Report, validate};
+pub use scripts::FunctionKind;
+pub use validate::{Report, validate, validate_manifest};

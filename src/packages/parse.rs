@@ -10,6 +10,7 @@ use super::json::{Document, Pointer};
 use super::manifest::{
     Column, Defaults, Env, Hook, Info, Manifest, SCHEMA, SCRIPT_API_VERSION, Stage, Writer, WriterMode,
 };
+use super::scripts::Role;
 use super::text::{quoted, shown};
 
 /// Shortest timeout, in milliseconds.
@@ -43,6 +44,9 @@ const THRESHOLD: Spellings = ("mapping_score_threshold", "min_mapping_confidence
 pub(super) struct ScriptRef {
     pub(super) at: Pointer,
     pub(super) path: String,
+    pub(super) role: Role,
+    /// Whether jobs run it.
+    pub(super) enabled: bool,
 }
 
 /// What was understood of a manifest, even if it has errors.
@@ -258,7 +262,7 @@ impl Parser<'_> {
                 let message = format!("{path} is listed twice for one stage and will run twice.");
                 self.say(&script_at, Code::HookDuplicate, message, hint("Remove one of them."));
             }
-            self.scripts.push(ScriptRef { at: script_at, path: path.clone() });
+            self.scripts.push(ScriptRef { at: script_at, path: path.clone(), role: Role::Hook, enabled });
             hooks.push(Hook { script: path, enabled });
         }
         hooks
@@ -381,7 +385,7 @@ impl Parser<'_> {
         let label = self.required_text(&meta, "label", MAX_TEXT);
         let required = self.flag(&meta, "required", false);
         let enabled = self.flag(&meta, "enabled", true);
-        let script = meta.get("script").and_then(|(at, value)| self.column_script(at, value));
+        let script = meta.get("script").and_then(|(at, value)| self.column_script(at, value, enabled));
         let synonyms = meta.get("synonyms").map_or_else(Vec::new, |(at, value)| self.synonyms(&at, value));
         let type_hint = meta.get("type_hint").and_then(|(at, value)| self.text(&at, value, 0, MAX_SHORT_TEXT));
         let pattern = meta.get("pattern").and_then(|(at, value)| self.string(&at, value)).map(str::to_owned);
@@ -390,14 +394,14 @@ impl Parser<'_> {
         Some(Column { field, label: label?, required, enabled, script, synonyms, type_hint, pattern, allowed })
     }
 
-    fn column_script(&mut self, at: Pointer, value: &Value) -> Option<String> {
+    fn column_script(&mut self, at: Pointer, value: &Value, enabled: bool) -> Option<String> {
         let path = self.string(&at, value)?.to_owned();
         if !is_script_path(&path, "columns", false) {
             let message = format!("{} is not the path of a column script.", quoted(&path));
             self.say(&at, Code::ScriptPathInvalid, message, hint("Write columns/name.py."));
             return None;
         }
-        self.scripts.push(ScriptRef { at, path: path.clone() });
+        self.scripts.push(ScriptRef { at, path: path.clone(), role: Role::Column, enabled });
         Some(path)
     }
 

@@ -9,6 +9,7 @@ use super::manifest::Manifest;
 use super::package::{MANIFEST, Package};
 use super::parse::{self, ScriptRef, meant_or};
 use super::requirements;
+use super::scripts;
 use super::text::shown;
 
 /// The outcome of [`validate`].
@@ -30,33 +31,47 @@ impl Report {
     }
 }
 
-/// Checks the manifest of `package` against its rules and `caps`, and the scripts it names against the package's files.
+/// Checks the manifest of `package` against its rules and `caps`, and its scripts, without running any. Takes milliseconds for
+/// hundreds of scripts, and longer for large ones: call it where blocking is fine.
 #[must_use]
 pub fn validate(package: &Package, caps: &Caps) -> Report {
+    report(package, caps, true)
+}
+
+/// [`validate`] without a look into the scripts, for packages that have passed it before.
+#[must_use]
+pub fn validate_manifest(package: &Package, caps: &Caps) -> Report {
+    report(package, caps, false)
+}
+
+fn report(package: &Package, caps: &Caps, with_scripts: bool) -> Report {
     let mut diagnostics = Diagnostics::default();
-    let manifest = read_manifest(package, caps, &mut diagnostics);
+    let (manifest, named) = read_manifest(package, caps, &mut diagnostics);
     if let Some(bytes) = package.file(requirements::REQUIREMENTS) {
         requirements::read(bytes, &mut diagnostics);
+    }
+    if with_scripts {
+        scripts::check(package, &named, &mut diagnostics);
     }
     let manifest = manifest.filter(|_| !diagnostics.has_errors());
     let (diagnostics, counts) = diagnostics.finish();
     Report { diagnostics, counts, manifest }
 }
 
-fn read_manifest(package: &Package, caps: &Caps, diagnostics: &mut Diagnostics) -> Option<Manifest> {
+fn read_manifest(package: &Package, caps: &Caps, diagnostics: &mut Diagnostics) -> (Option<Manifest>, Vec<ScriptRef>) {
     let bytes = package.manifest();
     if bytes.len() > MAX_MANIFEST_BYTES {
         let message = format!("manifest.json has {} bytes; the limit is {MAX_MANIFEST_BYTES}.", bytes.len());
         let way_out = Some("Move data into files in resources/ and read them in scripts.".to_owned());
         diagnostics.file(MANIFEST, None, Code::ManifestTooLarge, message, way_out);
-        return None;
+        return (None, Vec::new());
     }
     let document = match json::parse(bytes) {
         Ok(document) => document,
         Err(fault) => {
             let (line, code, message, hint) = describe(fault);
             diagnostics.file(MANIFEST, Some(line), code, message, hint.map(str::to_owned));
-            return None;
+            return (None, Vec::new());
         }
     };
     if document.had_bom {
@@ -73,7 +88,7 @@ fn read_manifest(package: &Package, caps: &Caps, diagnostics: &mut Diagnostics) 
     scripts_exist(package, &parsed.scripts, diagnostics);
     scripts_are_used(package, &parsed.scripts, diagnostics);
     diagnostics.locate(document.text);
-    parsed.manifest
+    (parsed.manifest, parsed.scripts)
 }
 
 fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
@@ -100,7 +115,7 @@ fn describe(fault: Fault) -> (usize, Code, String, Option<&'static str>) {
 }
 
 fn scripts_exist(package: &Package, scripts: &[ScriptRef], diagnostics: &mut Diagnostics) {
-    for ScriptRef { at, path } in scripts.iter().filter(|script| package.file(&script.path).is_none()) {
+    for ScriptRef { at, path, .. } in scripts.iter().filter(|script| package.file(&script.path).is_none()) {
         let near = split_script(path).and_then(|(folder, name)| {
             let scripts = package.files().filter_map(|(file, _)| split_script(file));
             let names = scripts.filter(|(other, _)| *other == folder).map(|(_, name)| name);

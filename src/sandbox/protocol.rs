@@ -380,7 +380,7 @@ pub struct Done {
     /// Outputs that were refused.
     #[serde(default)]
     pub rejected: Vec<Rejected>,
-    /// Diagnostics of a `check`.
+    /// Diagnostics of a `validate`.
     #[serde(default)]
     pub diagnostics: Option<Vec<serde_json::Value>>,
 }

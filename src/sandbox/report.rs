@@ -36,7 +36,7 @@ pub struct Report {
     pub usage: ContainerUsage,
     /// Names of outputs in [`Request::outputs`](super::Request::outputs). Only `artifact.json` when the job failed.
     pub collected: Vec<String>,
-    /// Diagnostics of a `check`.
+    /// Diagnostics of a `validate`.
     pub diagnostics: Vec<Value>,
     /// Time by step.
     pub timings: Timings,

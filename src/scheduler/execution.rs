@@ -214,7 +214,7 @@ async fn prepare(
 ) -> Result<Prepared, Refusal> {
     let job = &claimed.job;
     let package = inner.packages.get(&inner.blobs, &job.workspace_id, &claimed.package_sha256).await?;
-    let manifest = job::manifest_of(&package, &node.caps)?;
+    let manifest = job::stored_manifest_of(&package, &node.caps)?;
     let limits = job::limits(&manifest, Requested::default(), &node.caps)?;
     let total = job.documents.iter().map(|document| document.bytes).sum();
     job::inputs_fit(total, &package, &limits)?;

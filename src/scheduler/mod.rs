@@ -12,7 +12,9 @@
 //! lease runs out.
 
 mod activation;
+mod dry_run;
 mod execution;
+mod lines;
 mod packages;
 mod pulse;
 mod upkeep;
@@ -28,9 +30,9 @@ use crate::queue::{JobState, Signals};
 use crate::sandbox::{self, Failure, FailureKind};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
 use crate::telemetry::Metrics;
-use activation::Activations;
 use execution::Ended;
 use futures_util::future::BoxFuture;
+use lines::Lines;
 use packages::Packages;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,6 +45,7 @@ use tracing::Instrument;
 use writer::EventWriter;
 
 pub use activation::{Activated, NotActivated, Wish};
+pub use dry_run::{Candidate, NotTried};
 pub use upkeep::Retention;
 
 /// Connects to Docker and finds or builds the image.
@@ -108,7 +111,8 @@ struct Inner {
     /// Docker and the image; none while they are not there.
     node: watch::Sender<Option<Arc<Node>>>,
     running: Mutex<HashMap<JobId, Slot>>,
-    activations: Activations,
+    activations: Arc<Lines>,
+    dry_runs: Arc<Lines>,
     /// A place has become free.
     freed: Notify,
     /// A job has ended, and its log can be stored.
@@ -179,7 +183,8 @@ impl Scheduler {
                 packages: Packages::default(),
                 node: watch::Sender::new(None),
                 running: Mutex::default(),
-                activations: Activations::default(),
+                activations: Arc::default(),
+                dry_runs: Arc::default(),
                 freed: Notify::new(),
                 ended: Notify::new(),
                 draining: watch::Sender::new(false),
@@ -258,13 +263,14 @@ impl Scheduler {
                 self.inner.stop(&job, execution, Stop::Drained);
             }
             self.inner.activations.stop();
+            self.inner.dry_runs.stop();
             tokio::time::timeout(Duration::from_secs(30), self.idle()).await.ok();
         }
         self.inner.events.flush().await;
     }
 
     async fn idle(&self) {
-        while self.running() > 0 || self.inner.activations.any() {
+        while self.running() > 0 || self.inner.activations.any() || self.inner.dry_runs.any() {
             // Whoever frees a place wakes one waiter, which may be the dispatcher; hence the look from time to time.
             tokio::time::timeout(Duration::from_millis(200), self.inner.freed.notified()).await.ok();
         }

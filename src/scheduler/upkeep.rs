@@ -101,6 +101,7 @@ async fn reap_own(inner: &Inner, node: &Node) {
             && !own(inner).contains(container.name)
             && !node.deps.owns(container.name)
             && !inner.activations.owns(container.name)
+            && !inner.dry_runs.owns(container.name)
     })
     .await;
     node.deps.sweep(&node.docker).await;

@@ -259,7 +259,7 @@ fn completions_know_every_command() {
         let output = call(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = text(&output.stdout);
-        for word in COMMANDS.into_iter().chain(["memory-mb", "manifest-only", "worker-cpu-seconds"]) {
+        for word in COMMANDS.into_iter().chain(["memory-mb", "require-dry-run", "worker-cpu-seconds"]) {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }
@@ -274,8 +274,8 @@ fn every_command_explains_itself() {
     for (args, words) in [
         (&["run", "--help"][..], &["<PACKAGE>", "<INPUT>", "--out", "--timeout-ms", "--memory-mb"][..]),
         (&["config", "--help"], &["new", "validate", "test", "try", "ADE_SERVER"]),
-        (&["config", "validate", "--help"], &["<PACKAGE>", "--manifest-only"]),
         (&["config", "test", "--help"], &["<PACKAGE>", "[EXAMPLE]", "--update"]),
+        (&["config", "validate", "--help"], &["<PACKAGE>", "--static", "--require-dry-run"]),
         (&["image", "--help"], &["build", "show"]),
         (&["image", "build", "--help"], &["--route"]),
         (&["image", "show", "--help"], &["--json"]),
@@ -405,7 +405,7 @@ fn validate_lists_every_diagnostic_at_once_with_file_and_line() {
     assert!(has("manifest.json", "unknown").is_some_and(|one| one.2.is_some()), "{found:?}");
     assert_eq!(found.iter().filter(|one| one.0 == "manifest.json").count(), 2, "{found:?}");
     assert!(has("columns/unused.py", "unused").is_some(), "{found:?}");
-    let syntax = has("columns/name.py", "script.syntax").unwrap_or_else(|| panic!("{found:?}"));
+    let syntax = has("columns/name.py", "script_syntax").unwrap_or_else(|| panic!("{found:?}"));
     assert!(syntax.2.is_some(), "{found:?}");
     assert_eq!(said["valid"], false);
     assert_eq!(said["errors"].as_u64().unwrap() + said["warnings"].as_u64().unwrap(), found.len() as u64);
@@ -413,34 +413,45 @@ fn validate_lists_every_diagnostic_at_once_with_file_and_line() {
     let people = call(&["config", "validate", path]);
     assert_eq!(people.status.code(), Some(2));
     let listed = text(&people.stderr);
-    for word in ["error[script.syntax] columns/name.py:", "columns/unused.py", "after_maping", "titel", "hint:"] {
+    for word in ["error[script_syntax] columns/name.py:", "columns/unused.py", "after_maping", "titel", "hint:"] {
         assert!(listed.contains(word), "{word}: {listed}");
     }
     assert!(text(&people.stdout).starts_with("invalid"), "{}", text(&people.stdout));
 }
 
 #[test]
-fn validate_manifest_only_needs_no_docker_and_says_what_it_left_out() {
-    let world = World::new(&Package::new().column("name", "def broken(:\n"), &[]);
-    let path = world.package.to_str().unwrap();
-    let args = ["config", "validate", "--manifest-only", "--docker-host", NO_DOCKER, path];
-    let output = call(&args);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("scripts were not parsed"), "{}", text(&output.stdout));
-    let broken = World::new(&Package::new().manifest(json!({"info": {"title": null}})), &[]);
-    let said = object(
-        &call(&[
-            "config",
-            "validate",
-            "--manifest-only",
-            "--json",
-            "--docker-host",
-            NO_DOCKER,
-            broken.package.to_str().unwrap(),
-        ]),
-        2,
+fn validate_static_needs_no_docker_and_says_what_it_left_out() {
+    let validate = |package: &Package, args: &[&str], code: i32| {
+        let world = World::new(package, &[]);
+        let path = world.package.to_str().unwrap();
+        let all = [&["config", "validate", "--docker-host", NO_DOCKER, path], args].concat();
+        let output = call(&all);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {} {}", text(&output.stdout), text(&output.stderr));
+        output
+    };
+    let fine = Package::new().column("name", "import nowhere\ndef transform(values, **_): ...\n");
+    let output = validate(&fine, &["--static"], 0);
+    assert!(
+        text(&output.stdout).contains("scripts were not run") && output.stderr.is_empty(),
+        "{}",
+        text(&output.stderr)
     );
-    assert_eq!(said["valid"], false);
+    let said = object(&validate(&fine, &["--static", "--json"], 0), 0);
+    assert_eq!((&said["valid"], &said["dry_run"], &said["diagnostics"]), (&json!(true), &json!(false), &json!([])));
+    for broken in
+        [Package::new().column("name", "def broken(:\n"), Package::new().manifest(json!({"info": {"title": null}}))]
+    {
+        let said = object(&validate(&broken, &["--static", "--json"], 2), 2);
+        assert_eq!((&said["valid"], &said["errors"]), (&json!(false), &json!(1)), "{said:#}");
+    }
+
+    // Without Docker the rest is left out, with a word about it; or it is a failure, for those who want it.
+    let said = object(&validate(&fine, &["--json"], 0), 0);
+    assert_eq!((&said["valid"], &said["dry_run"], &said["warnings"]), (&json!(true), &json!(false), &json!(1)));
+    assert_eq!(said["diagnostics"][0]["code"], "dry_run_skipped", "{said:#}");
+    let said = object(&validate(&fine, &["--json", "--require-dry-run"], 3), 3);
+    assert_eq!(said["error"]["kind"], "engine_unavailable", "{said:#}");
+    validate(&fine, &["--static", "--require-dry-run"], 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dry_run;
 mod egress;
 mod examples;
 mod executions;

@@ -262,15 +262,15 @@ fn a_recursion_deep_enough_to_break_the_interpreter_ends_the_job_and_no_more() {
 }
 
 #[test]
-fn a_package_with_syntax_errors_is_refused_with_every_line_and_nothing_of_it_is_executed() {
+fn a_package_with_syntax_errors_is_refused_with_every_line_before_anything_starts() {
     let package = Package::new()
         .hook("on_job_start", "print('executed')\ndef run(**_): pass\n")
         .hook("on_job_end", "print('executed')\ndef run(**_): print('executed')\n")
         .column("name", "print('executed')\n\ndef transform(values, **_)\n    return values\n")
         .row_type("rows", "print('executed')\ndef detect_x(**_):\nreturn 1\n");
-    let run = run(&package, &[Upload::names()], &[]);
-    run.assert_failed("package_invalid", &[]);
-    assert_eq!(run.code, Some(2));
+    let run = refused_at_once(&package);
+    run.assert_failed("package_invalid", &["ade config validate"]);
+    assert!(matches!(run.json["error"]["script"].as_str(), Some("columns/name.py")), "{}", run.stdout);
     let mut found: Vec<(&str, u64, &str)> = run.json["diagnostics"]
         .as_array()
         .unwrap()
@@ -278,9 +278,7 @@ fn a_package_with_syntax_errors_is_refused_with_every_line_and_nothing_of_it_is_
         .map(|one| (one["path"].as_str().unwrap(), one["line"].as_u64().unwrap(), one["code"].as_str().unwrap()))
         .collect();
     found.sort_unstable();
-    assert_eq!(found, [("columns/name.py", 3, "script.syntax"), ("row_types/rows.py", 3, "script.syntax")]);
-    assert!(run.log().is_empty() && run.events_named("hook.start").is_empty(), "{:?}", run.log());
-    assert_eq!(artifact(&run)["job"]["status"], "failed");
+    assert_eq!(found, [("columns/name.py", 3, "script_syntax"), ("row_types/rows.py", 3, "script_syntax")]);
 }
 
 /// What a package is refused with before any container, Docker or not.

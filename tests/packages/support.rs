@@ -78,6 +78,8 @@ pub fn least_manifest() -> Value {
 
 /// The scripts that [`full_manifest`] names.
 pub const SCRIPTS: [&str; 4] = ["columns/member_id.py", "hooks/check.py", "hooks/late/end.py", "hooks/start.py"];
+/// What is in all of them.
+pub const SCRIPT: &[u8] = b"def run(**_): ...\ndef transform(values, **_): ...\n";
 
 /// A place on disk for packages.
 pub struct Place {
@@ -205,7 +207,7 @@ pub fn raw_zip(entries: &[Entry]) -> Vec<u8> {
 /// Validates a manifest in a package with all of [`SCRIPTS`].
 pub fn validate_text(manifest: &[u8]) -> Report {
     let place = Place::new();
-    let mut files: Vec<(&str, &[u8])> = SCRIPTS.iter().map(|path| (*path, &b""[..])).collect();
+    let mut files: Vec<(&str, &[u8])> = SCRIPTS.iter().map(|path| (*path, SCRIPT)).collect();
     files.push(("manifest.json", manifest));
     let zip = raw_zip(&files.iter().map(|(path, contents)| Entry::new(path, contents)).collect::<Vec<_>>());
     validate(&place.open_zip(&zip, &PackageCaps::default()).unwrap(), &CAPS)

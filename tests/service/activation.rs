@@ -140,9 +140,12 @@ fn whatever_fails_leaves_the_earlier_version_active_and_says_why() {
     assert!(said.len() < 400 && problem.to_string().len() < 300_000, "{}", said.len());
     assert!(problem["hook_output"]["dropped"].as_u64().unwrap() > 190_000, "{}", problem["hook_output"]["dropped"]);
 
-    let problem =
-        fails(&Package::new().column("name", "def transform(values, nothing):\n    return {}\n"), "package_invalid");
-    assert_eq!(problem["diagnostics"][0]["code"], "script.unknown_parameter");
+    let unusable = Package::new().column("name", "def transform(values, nothing):\n    return {}\n");
+    let problem = tenant.register("unusable", &unusable.zip()).problem(400, "package_invalid");
+    assert_eq!(problem["diagnostics"][0]["code"], "script_unknown_parameter");
+    let changed = "def decorated(function):\n    return lambda nothing: function(nothing)\n\n@decorated\ndef transform(values):\n    return {}\n";
+    let problem = fails(&Package::new().column("name", changed), "package_invalid");
+    assert_eq!(problem["error"]["function"], "transform", "{problem:#}");
     let problem = fails(
         &Package::new().column("name", "import nowhere\ndef transform(values):\n    return {}\n"),
         "script_error",

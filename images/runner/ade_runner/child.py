@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import frames
+from .processes import set_dumpable
 
 _PROGRESS_INTERVAL = 0.1
 
@@ -105,10 +106,12 @@ def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] 
             from .pipeline import run_job_end
 
             run_job_end(job, root, channel, ended)
-        elif job["mode"] == "check":
-            from .check import check_package
+        elif job["mode"] == "validate":
+            from .dry_run import dry_run
 
-            check_package(job, root, channel)
+            # What watches the scripts must be out of their reach.
+            set_dumpable(False)
+            dry_run(job, root, channel)
         elif job["mode"] == "install":
             from .installer import install
 

@@ -66,7 +66,7 @@ def _scores(run: JobRun, table: Table, index: int, names: set[str]) -> Scores:
             if score:
                 found.setdefault(one.id, []).append((BUILTIN_RULE, score))
         for rule in rules:
-            for target, score in _detect(run, rule, one, table, index, names):
+            for target, score in detect(run, rule, one, table, index, names):
                 found.setdefault(target, []).append((rule.id, score))
     return found
 
@@ -83,7 +83,8 @@ def match_header(one: Field, header: str | None) -> float:
     return ID_SCORE if text == fold(one.id) else 0.0
 
 
-def _detect(run: JobRun, rule: Rule, one: Field, table: Table, index: int, names: set[str]) -> list[tuple[str, float]]:
+def detect(run: JobRun, rule: Rule, one: Field, table: Table, index: int, names: set[str]) -> list[tuple[str, float]]:
+    """What one detector says about one column (0-based): fields and their scores. Faults become diagnostics."""
     place = {"table": table.id, "column": index + 1}
     known = run.column_arguments(
         table, index, field_name=one.id, field_meta=read_only(one.meta), state=run.state(rule.script, table.id)

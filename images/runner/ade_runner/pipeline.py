@@ -12,7 +12,6 @@ from typing import Any
 
 from .artifact import OUTPUT_NAME, Artifact
 from .channel import Channel, captured_output
-from .check import diagnose, invalid_package
 from .errors import JobError
 from .generate import plan_output, write_output
 from .hooks import load_hooks, run_hooks
@@ -40,14 +39,14 @@ def run_job(job: dict[str, Any], root: Path, channel: Channel, *, batch_rows: in
     (root / "out").mkdir(exist_ok=True)
     artifact = Artifact.begin(job, root / "out", diagnostics)
     try:
-        manifest = _checked(root / "package")
+        manifest = load_manifest(root / "package")
         artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
         artifact.save()
     except JobError as fault:
-        # Nothing of a package that fails the static check is executed, on_job_end included.
+        # Nothing of a package whose manifest cannot be read is executed, on_job_end included.
         _fail(artifact, channel, fault.as_dict("load"))
         return
-    with _stage(job, root, channel, manifest, artifact, diagnostics, batch_rows) as run:
+    with stage(job, root, channel, manifest, artifact, diagnostics, batch_rows) as run:
         error = _passes(run)
         _finish(run, error)
 
@@ -60,7 +59,7 @@ def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[s
     artifact.finish("cancelled" if error.get("kind") == "cancelled" else "failed", error)
     try:
         manifest = load_manifest(root / "package")
-        with _stage(job, root, channel, manifest, artifact, diagnostics, BATCH_ROWS) as run:
+        with stage(job, root, channel, manifest, artifact, diagnostics) as run:
             for entry in artifact.data["annotations"]:
                 if isinstance(entry, dict) and entry.get("stage") == "on_job_start":
                     run.job_context.update(
@@ -73,7 +72,7 @@ def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[s
 
 
 def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
-    """Runs the ``on_activate`` hooks of a package, after its static check and the import of all its scripts; any failure
+    """Runs the ``on_activate`` hooks of a package, after the import of all its scripts; any failure
     fails the activation. What the hooks returned is in ``activation.json``."""
     channel.phase("load")
     diagnostics = Diagnostics()
@@ -82,9 +81,9 @@ def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
     error: dict[str, Any] | None = None
     phase = "load"
     try:
-        manifest = _checked(root / "package")
+        manifest = load_manifest(root / "package")
         artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
-        with _stage(job, root, channel, manifest, artifact, diagnostics, BATCH_ROWS) as run:
+        with stage(job, root, channel, manifest, artifact, diagnostics) as run:
             run.scripts = run.package.load()
             run.artifact.data["rules"] = run.scripts.registry()
             phase = "on_activate"
@@ -134,23 +133,15 @@ def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostic
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _checked(package: Path) -> Manifest:
-    manifest, diagnostics = diagnose(package)
-    errors = [one for one in diagnostics if one["level"] == "error"]
-    if errors or manifest is None:
-        raise invalid_package(errors)
-    return manifest
-
-
 @contextmanager
-def _stage(
+def stage(
     job: dict[str, Any],
     root: Path,
     channel: Channel,
     manifest: Manifest,
     artifact: Artifact,
     diagnostics: Diagnostics,
-    batch_rows: int,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[JobRun]:
     """What a job needs around it: column stores, captured output, and the scripts' environment."""
     folder = root / "tmp"

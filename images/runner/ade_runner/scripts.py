@@ -334,14 +334,12 @@ class Package:
     def load(self) -> Scripts:
         """Loads every script that a pass needs; a script that cannot be loaded fails the job with ``script_error``."""
         fields = self.manifest.enabled_fields
-        detectors = {one.id: self._field_rules(one, "column_detector", "detect_") for one in fields}
+        detectors = {one.id: self.detectors(one) for one in fields}
         return Scripts(
-            row_detectors=tuple(
-                rule for script in self.row_scripts() for rule in self._rules(script, "row_detector", "detect_", None)
-            ),
+            row_detectors=tuple(rule for script in self.row_scripts() for rule in self.row_detectors(script)),
             column_detectors={name: rules for name, rules in detectors.items() if rules},
-            transforms={one.id: rule for one in fields for rule in self._field_rules(one, "transform", "transform")},
-            validators={one.id: rule for one in fields for rule in self._field_rules(one, "validator", "validate")},
+            transforms={one.id: rule for one in fields if (rule := self.transform(one))},
+            validators={one.id: rule for one in fields if (rule := self.validator(one))},
         )
 
     def row_scripts(self) -> list[str]:
@@ -360,6 +358,22 @@ class Package:
                 "package_invalid", f"{ref.script}: a hook must define run(...)", script=ref.script, function="run"
             )
         return rules[0]
+
+    def row_detectors(self, script: str) -> tuple[Rule, ...]:
+        """The ``detect_*`` functions of one of the :meth:`row_scripts`."""
+        return self._rules(script, "row_detector", "detect_", None)
+
+    def detectors(self, one: Field) -> tuple[Rule, ...]:
+        """The ``detect_*`` functions of a field's script."""
+        return self._field_rules(one, "column_detector", "detect_")
+
+    def transform(self, one: Field) -> Rule | None:
+        """``transform`` of a field's script."""
+        return next(iter(self._field_rules(one, "transform", "transform")), None)
+
+    def validator(self, one: Field) -> Rule | None:
+        """``validate`` of a field's script."""
+        return next(iter(self._field_rules(one, "validator", "validate")), None)
 
     def _field_rules(self, one: Field, kind: str, name: str) -> tuple[Rule, ...]:
         return () if one.script is None else self._rules(one.script, kind, name, one.id)

@@ -6,41 +6,32 @@ a handler the kernel drops signals to PID 1 that come from inside its own namesp
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
 import select
 import signal
-import stat
 import sys
 import tarfile
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import RUNNER_VERSION, cgroup, child, frames, tunnel
+from .deps_volume import overfull, set_fault
+from .engine import Engine, EngineGone, InputArchive, unpack
 from .frames import Frame, ProtocolError
+from .outputs import collect
+from .processes import drain, kill_children, kill_everything, set_dumpable, wakeup_pipe
+from .relay import CHILD_EVENTS, INSTALLER_EVENTS, LogLines, Relay
 from .tunnel import Tunnel
 
 ROOT = Path("/job")
-_PR_SET_DUMPABLE = 4
 _CHUNK = 65_536
 _TICK_S = 0.5
 _CLOCK_S = 0.1
 """How often the clocks are looked at while there is much to do; reading one costs as much as relaying a frame."""
-_REAP_BUDGET_S = 5.0
-_LINE_BYTES = 4_096
-_TAIL_LINES = 50
-_EVENT_BYTES = 32_768
-_MAX_EVENTS = 20_000
-"""Relayed events other than log lines; a well-behaved job sends some dozens."""
-_CHILD_EVENTS = frozenset({"log", "pass.start", "pass.exit", "hook.start", "hook.exit"})
 _DISK_LOOK_S = 0.5
-_SPARE_DISK = 256 * 1_048_576
-"""What an installer leaves free on the engine's disk, bytes."""
-_LEVELS = frozenset({"debug", "info", "warning", "error"})
 _ENVIRONMENT = {
     "PATH": "/usr/bin",
     "LANG": "C.UTF-8",
@@ -59,201 +50,6 @@ _OUTPUTS = {
     "install": ("install.log", "install.json"),
 }
 """What the engine gets of each mode; of a failure, the first only."""
-_INSTALLER_EVENTS = frozenset({"log", "deps.resolve", "deps.install"})
-DEPS = Path("/deps")
-"""Where a dependency set is mounted: read-only for a job, writable for its installer."""
-
-
-class EngineGone(Exception):
-    """Stdin was closed: the engine died or gave up; nothing may outlive it."""
-
-
-class Engine:
-    """The engine's end: frames in from stdin, frames out to stdout (blocking: the engine always reads)."""
-
-    def __init__(self, stdin: int, stdout: int) -> None:
-        self.stdin = stdin
-        self.stdout = stdout
-        self._reader = frames.Reader(stdin)
-        self._queue: deque[Frame] = deque()
-        self.tunnel: Tunnel | None = None
-        """Takes the frames of relayed connections, once there can be any."""
-
-    def send(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.stdout, view) :]
-
-    def event(self, event: str, level: str, detail: dict[str, Any]) -> None:
-        self.send(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
-
-    def fill(self) -> None:
-        """Reads once from stdin; raises :class:`EngineGone` at its end."""
-        if self._reader.fill() == 0:
-            raise EngineGone
-        for kind, stream, payload in self._reader.frames():
-            if stream >= frames.FIRST_CONNECTION and self.tunnel is not None:
-                self.tunnel.take(kind, stream, payload)
-            else:
-                self._queue.append(Frame(kind, stream, bytes(payload)))
-
-    def next_frame(self) -> Frame:
-        while not self._queue:
-            self.fill()
-        return self._queue.popleft()
-
-    def waiting(self) -> list[Frame]:
-        """Frames that have already arrived."""
-        waiting = list(self._queue)
-        self._queue.clear()
-        return waiting
-
-
-class InputArchive:
-    """A readable file over the ``DATA`` frames of the input stream, for :mod:`tarfile`'s stream mode."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._buffer = bytearray()
-        self._ended = False
-
-    def read(self, size: int) -> bytes:
-        while len(self._buffer) < size and not self._ended:
-            frame = self._engine.next_frame()
-            if frame.kind == frames.DATA and frame.stream == frames.INPUT:
-                self._buffer += frame.payload
-            elif frame.kind == frames.END and frame.stream == frames.INPUT:
-                self._ended = True
-            else:
-                raise ProtocolError(f"frame 0x{frame.kind:02x} inside the input archive")
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
-
-    def drain(self) -> None:
-        while self.read(_CHUNK):
-            pass
-
-
-def unpack(archive: InputArchive, root: Path) -> None:
-    """Writes the input archive below ``root``. Only regular files with plain relative names exist in it; anything else
-    is a broken engine and refused."""
-    with tarfile.open(fileobj=archive, mode="r|", bufsize=_CHUNK) as tar:
-        for member in tar:
-            parts = member.name.split("/")
-            if not member.isreg() or member.name.startswith("/") or any(part in ("", ".", "..") for part in parts):
-                raise ProtocolError(f"input archive: entry {member.name!r} is not a plain file")
-            target = root.joinpath(*parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = tar.extractfile(member)
-            with open(target, "xb") as file:
-                while source is not None and (chunk := source.read(_CHUNK)):
-                    file.write(chunk)
-    archive.drain()
-
-
-class LogLines:
-    """Cuts a raw byte stream of the child into bounded lines."""
-
-    def __init__(self, stream: str) -> None:
-        self.stream = stream
-        self._partial = bytearray()
-        self._skipping = False
-
-    def feed(self, chunk: bytes) -> list[str]:
-        lines: list[str] = []
-        *complete, rest = chunk.split(b"\n")
-        for piece in complete:
-            if not self._skipping:
-                self._partial += piece
-                lines.append(self._take())
-            self._skipping = False
-            self._partial.clear()
-        if not self._skipping:
-            self._partial += rest
-            if len(self._partial) > _LINE_BYTES:
-                lines.append(self._take())
-                self._partial.clear()
-                self._skipping = True
-        return lines
-
-    def finish(self) -> list[str]:
-        lines = [self._take()] if self._partial else []
-        self._partial.clear()
-        return lines
-
-    def _take(self) -> str:
-        text = self._partial[:_LINE_BYTES].decode("utf-8", "replace")
-        return text + " …" if len(self._partial) > _LINE_BYTES else text
-
-
-class Relay:
-    """Passes the child's events on to the engine, within bounds; past them it counts, and keeps the last lines."""
-
-    def __init__(self, engine: Engine, lines: int, size: int, allowed: frozenset[str] = _CHILD_EVENTS) -> None:
-        self._engine = engine
-        self._allowed = allowed
-        self._lines = lines
-        self._bytes = size
-        self._others = _MAX_EVENTS
-        self._tail: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_TAIL_LINES)
-        self.dropped_lines = 0
-        self.dropped_bytes = 0
-
-    def line(self, stream: str, text: str) -> None:
-        self._log("info" if stream == "stdout" else "warning", {"stream": stream, "text": text}, len(text))
-
-    def relay(self, message: dict[str, Any]) -> str | None:
-        """Relays one ``EVENT`` of the child and returns its name; unknown names are dropped."""
-        event, level, detail = message.get("event"), message.get("level"), message.get("detail")
-        if not isinstance(event, str) or event not in self._allowed:
-            return None
-        if not isinstance(level, str) or level not in _LEVELS:
-            level = "info"
-        if not isinstance(detail, dict):
-            detail = {}
-        if event == "log":
-            text = detail.get("text")
-            size = len(text) if isinstance(text, str) else 64
-            self._log(level, detail, size)
-        elif self._others > 0:
-            self._others -= 1
-            self._emit(event, level, detail)
-        else:
-            self.dropped_lines += 1
-        return event
-
-    def _log(self, level: str, detail: dict[str, Any], size: int) -> None:
-        if self._lines > 0 and self._bytes >= size:
-            self._lines -= 1
-            self._bytes -= size
-            self._emit("log", level, detail)
-        else:
-            self._lines = 0
-            self.dropped_lines += 1
-            self.dropped_bytes += size
-            self._tail.append((level, detail))
-
-    def _emit(self, event: str, level: str, detail: dict[str, Any]) -> None:
-        try:
-            data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail})
-        except (ValueError, RecursionError):  # NaN, too large, or nested too deep: what a hook returns may be any of these
-            data = b""
-        if not 0 < len(data) <= _EVENT_BYTES:
-            data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": {"truncated": True}})
-        self._engine.send(data)
-
-    def finish(self) -> None:
-        """Says what was dropped, and sends the tail that was kept."""
-        if not self.dropped_lines:
-            return
-        self.dropped_lines -= len(self._tail)
-        self.dropped_bytes -= sum(len(str(detail.get("text", ""))) for _, detail in self._tail)
-        self._engine.event(
-            "truncated", "warning", {"lines": self.dropped_lines, "bytes": self.dropped_bytes, "kept_tail": len(self._tail)}
-        )
-        for level, detail in self._tail:
-            self._emit("log", level, {**detail, "tail": True})
 
 
 class Ended:
@@ -319,7 +115,7 @@ class Child:
         while not self._reaped():
             for fd, events in poll.poll(_TICK_S * 1000):
                 if fd == wakeup:
-                    _drain(wakeup)
+                    drain(wakeup)
                 elif fd == self._engine.stdin:
                     self._engine.fill()
                 elif fd in self._open:
@@ -328,7 +124,7 @@ class Child:
                     connections.ready(fd, events)
             self._obey()
             self._check_clocks()
-        _kill_everything()
+        kill_everything()
         if connections is not None:
             connections.close()
         for fd in list(self._open):
@@ -424,7 +220,7 @@ class Child:
             if finishing and reason == "timeout":
                 continue  # the work is done in time; on_job_end has its own budget
             self.ended.stopped = reason
-            _kill_children()
+            kill_children()
 
     def _check_clocks(self) -> None:
         now = time.monotonic()
@@ -434,7 +230,7 @@ class Child:
         if self._end_deadline is not None and now > self._end_deadline:
             self._end_deadline = None
             self.ended.end_hook_timed_out = True
-            _kill_children()
+            kill_children()
         if self._set_bytes is not None and self.ended.result is None and now >= self._next_disk_look:
             self._next_disk_look = now + _DISK_LOOK_S
             self._check_disk(self._set_bytes)
@@ -445,17 +241,9 @@ class Child:
 
     def _check_disk(self, limit: int) -> None:
         """A volume has no quota, so that an installer is watched from outside of what may misbehave."""
-        if _usage(DEPS) > limit:
-            self._end_with(
-                "dependency_install_failed", f"the dependency set takes more than {limit // 1_048_576} MB on disk",
-                {"code": "set_too_large", "limit_mb": limit // 1_048_576},
-            )
-            return
-        disk = os.statvfs(DEPS)
-        if disk.f_bavail * disk.f_frsize < _SPARE_DISK:
-            self._end_with(
-                "dependency_install_failed", "the engine's disk is nearly full", {"code": "disk_full"}
-            )
+        fault = overfull(limit)
+        if fault is not None:
+            self._end_with("dependency_install_failed", *fault)
 
     def _end_with(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
         if self.ended.error is None:
@@ -463,7 +251,7 @@ class Child:
                 "kind": kind, "message": message, "pass": None, "script": None, "function": None, "line": None,
                 "detail": detail,
             }  # fmt: skip
-        _kill_children()
+        kill_children()
 
 
 def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] | None) -> NoReturn:
@@ -483,7 +271,7 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        _prctl_dumpable(True)
+        set_dumpable(True)
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("1000")
         os.setsid()
@@ -501,117 +289,6 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
             pass
     finally:
         os._exit(code)
-
-
-def _prctl_dumpable(dumpable: bool) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
-
-
-def _kill_children() -> None:
-    """SIGKILL to every process of the container but this one (kill(2): pid -1 spares the caller and PID 1)."""
-    try:
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def _kill_everything() -> None:
-    """Kills and reaps until no other process is left, or the budget is used up (the engine then kills the container)."""
-    deadline = time.monotonic() + _REAP_BUDGET_S
-    while time.monotonic() < deadline:
-        _kill_children()
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            time.sleep(0.002)
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass
-
-
-def collect(engine: Engine, names: tuple[str, ...], limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Sends the outputs as one tar on stream 2; returns what was sent and what was refused and why.
-
-    Called when no tenant process is left, so nothing changes under it. Links are never followed."""
-    sent: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
-    try:
-        folder = os.open(ROOT / "out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        refused.append({"name": "out", "reason": "the output folder was replaced"})
-        folder = -1
-    for name in names if folder >= 0 else ():
-        reason = _send_output(engine, folder, name, limit, sent)
-        if reason is not None:
-            refused.append({"name": name, "reason": reason})
-    if folder >= 0:
-        os.close(folder)
-    engine.send(frames.encode(frames.DATA, bytes(1024), frames.OUTPUT))
-    engine.send(frames.encode(frames.END, b"", frames.OUTPUT))
-    return sent, refused
-
-
-def _send_output(engine: Engine, folder: int, name: str, limit: int, sent: list[dict[str, Any]]) -> str | None:
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return f"cannot be examined: {error.strerror}"
-    kind = _kind_of(status.st_mode)
-    if kind != "file":
-        return f"is a {kind}, not a regular file"
-    if status.st_nlink != 1:
-        return "has further hard links"
-    if status.st_size > limit:
-        return f"has {status.st_size} bytes, the limit is {limit}"
-    try:
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError as error:
-        return f"cannot be opened: {error.strerror}"
-    try:
-        info = tarfile.TarInfo(name)
-        info.size = status.st_size
-        engine.send(frames.encode(frames.DATA, info.tobuf(tarfile.PAX_FORMAT), frames.OUTPUT))
-        left = status.st_size
-        while left:
-            chunk = os.read(source, min(_CHUNK, left)) or bytes(min(_CHUNK, left))
-            left -= len(chunk)
-            engine.send(frames.encode(frames.DATA, chunk, frames.OUTPUT))
-        padding = -status.st_size % 512
-        if padding:
-            engine.send(frames.encode(frames.DATA, bytes(padding), frames.OUTPUT))
-    finally:
-        os.close(source)
-    sent.append({"name": name, "bytes": status.st_size})
-    return None
-
-
-def _kind_of(mode: int) -> str:
-    for test, kind in (
-        (stat.S_ISREG, "file"), (stat.S_ISLNK, "symbolic link"), (stat.S_ISDIR, "directory"),
-        (stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"),
-    ):
-        if test(mode):
-            return kind
-    return "device"
-
-
-def _wakeup_pipe() -> int:
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    return read
 
 
 def _error(kind: str, message: str) -> dict[str, Any]:
@@ -641,7 +318,7 @@ def serve(engine: Engine) -> None:
     job = frame.json()
     limits = job["limits"]
     mode = job["mode"]
-    allowed = _INSTALLER_EVENTS if mode == "install" else _CHILD_EVENTS
+    allowed = INSTALLER_EVENTS if mode == "install" else CHILD_EVENTS
     relay = Relay(engine, int(limits["log_lines"]), int(limits["log_bytes"]), allowed)
     archive = InputArchive(engine)
     try:
@@ -657,7 +334,7 @@ def serve(engine: Engine) -> None:
         _done(engine, "setup_failed", _error("disk_full", message), None, relay, [], [])
         return
 
-    fault = _set_fault(job)
+    fault = set_fault(job)
     if fault is not None:
         engine.send(frames.encode(frames.END, b"", frames.OUTPUT))
         _done(engine, "setup_failed", _error("dependency_unavailable", fault), None, relay, [], [])
@@ -667,7 +344,7 @@ def serve(engine: Engine) -> None:
         engine.tunnel = Tunnel(engine.send, terms)
         for pipe in (engine.stdin, engine.stdout):
             tunnel.widen(pipe)
-    wakeup = _wakeup_pipe()
+    wakeup = wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
     ended = Child(engine, relay, job, None).watch(wakeup)
     oom_kills = max(0, (cgroup.oom_kills() or 0) - oom_before)
@@ -690,37 +367,12 @@ def serve(engine: Engine) -> None:
     else:
         outcome, error = "died", ended.error
     names = _OUTPUTS.get(mode, ())
-    sent, refused = collect(engine, names if outcome == "completed" else names[:1], int(limits["output_mb"]) * 1_048_576)
+    sent, refused = collect(engine, ROOT, names if outcome == "completed" else names[:1], int(limits["output_mb"]) * 1_048_576)
     record = {"child": {"exit_code": ended.exit_code, "signal": ended.signal, "oom_kills": oom_kills, "phase": ended.phase}}
     if result is not None:
         record["summary"] = result.get("summary")
         record["diagnostics"] = result.get("diagnostics")
     _done(engine, outcome, error, record, relay, sent, refused)
-
-
-def _set_fault(job: dict[str, Any]) -> str | None:
-    """Whether the dependency set that the engine promised is the one that is mounted: Docker makes an empty volume of one that
-    somebody removed."""
-    lock = job.get("lock_sha256")
-    if lock is None:
-        return None
-    try:
-        found = (DEPS / "whole").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        found = ""
-    return None if found == lock else "the dependency set of this package is not what it was; it is made anew on the next try"
-
-
-def _usage(folder: Path) -> int:
-    """Bytes on disk below a folder. What vanishes meanwhile is not counted."""
-    total = 0
-    for here, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(here, name)).st_blocks * 512
-            except OSError:
-                continue
-    return total
 
 
 def _done(
@@ -744,7 +396,7 @@ def _done(
 
 def preload() -> None:
     """Imports what every job needs while the container is still parked: a fork then starts with it."""
-    from . import check, pipeline  # noqa: F401
+    from . import pipeline  # noqa: F401
 
 
 def main() -> NoReturn:
@@ -753,7 +405,7 @@ def main() -> NoReturn:
         print("supervisor: this is not PID 1 of a container", file=sys.stderr)
         os._exit(71)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own handler would let a tenant interrupt PID 1
-    _prctl_dumpable(False)
+    set_dumpable(False)
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if soft or hard:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -768,5 +420,5 @@ def main() -> NoReturn:
         print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = 71
     finally:
-        _kill_children()
+        kill_children()
     os._exit(code)

@@ -31,7 +31,7 @@ def run_transform(run: JobRun) -> dict[str, int]:
     progress = Progress(run.channel, "transform", run.total_rows, sum(table.row_count for table, *_ in work))
     changed = warned = 0
     for table, one, rule, index in work:
-        entry = _column(run, table, one, rule, index, progress)
+        entry = transform_column(run, table, one, rule, index, progress)
         table.entry["transforms"].append(entry)
         run.warnings.extend(entry["warnings"])
         changed += entry["changed"]
@@ -40,7 +40,8 @@ def run_transform(run: JobRun) -> dict[str, int]:
     return {"rows": run.total_rows, "changed_cells": changed, "fields_with_warnings": warned}
 
 
-def _column(run: JobRun, table: Table, one: Field, rule: Rule, index: int, progress: Progress) -> dict[str, Any]:
+def transform_column(run: JobRun, table: Table, one: Field, rule: Rule, index: int, progress: Progress) -> dict[str, Any]:
+    """Replaces the values of one column (0-based), and returns the artifact's entry about it."""
     column = table.columns[index]
     result = Stored()
     warnings: list[str] = []

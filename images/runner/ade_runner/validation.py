@@ -40,7 +40,7 @@ def run_validate(run: JobRun) -> dict[str, int]:
     fields = run.manifest.enabled_fields
     steps = sum(table.row_count for table in run.tables for one in fields if table.column_of(one.id) is not None)
     progress = Progress(run.channel, "validate", run.total_rows, steps)
-    ledger = _Ledger(int(run.limits.get("issues_per_code", 100)))
+    ledger = Ledger(int(run.limits.get("issues_per_code", 100)))
     for table in run.tables:
         for one in fields:
             index = table.column_of(one.id)
@@ -50,7 +50,7 @@ def run_validate(run: JobRun) -> dict[str, int]:
                     message = "no column of this table was mapped to this required field"
                     ledger.add(table, one.id, None, None, "required_missing", "error", message, BUILTIN_REQUIRED)
             elif rule is not None or one.required:
-                _column(run, ledger, table, one, rule, index)
+                validate_column(run, ledger, table, one, rule, index)
                 progress.advance(table.row_count)
         table.entry["validation"] = ledger.block(table)
     progress.finish()
@@ -63,7 +63,7 @@ def run_validate(run: JobRun) -> dict[str, int]:
     }
 
 
-class _Ledger:
+class Ledger:
     """Counts every issue and keeps a bounded number of them."""
 
     def __init__(self, per_code: int) -> None:
@@ -123,7 +123,8 @@ class _Ledger:
         }
 
 
-def _column(run: JobRun, ledger: _Ledger, table: Table, one: Field, rule: Rule | None, index: int) -> None:
+def validate_column(run: JobRun, ledger: Ledger, table: Table, one: Field, rule: Rule | None, index: int) -> None:
+    """Collects the issues of one column (0-based); without a rule, those of the built-in check."""
     column = table.columns[index]
     known: dict[str, Any] = {}
     if rule is not None:
@@ -145,7 +146,7 @@ def _column(run: JobRun, ledger: _Ledger, table: Table, one: Field, rule: Rule |
 
 
 def _required(
-    ledger: _Ledger, table: Table, field: str, index: int, start: int, stop: int, blank: list[int]
+    ledger: Ledger, table: Table, field: str, index: int, start: int, stop: int, blank: list[int]
 ) -> None:
     """The built-in check of a required field whose script does not validate."""
     if not blank:
@@ -176,7 +177,7 @@ def _call(run: JobRun, rule: Rule, known: dict[str, Any], place: dict[str, Any])
 
 def _record(
     run: JobRun,
-    ledger: _Ledger,
+    ledger: Ledger,
     table: Table,
     field: str,
     index: int,

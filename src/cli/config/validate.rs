@@ -1,21 +1,31 @@
-//! `ade config validate`: everything that is wrong with a package, at once.
+//! `ade config validate`: everything that is wrong with a package, at once. What can be told without running any of it comes first; then
+//! its scripts are tried out in a container.
 
 use crate::cli::progress::Screen;
 use crate::cli::{Exit, Output, cancel_on_signals, fail, node, style};
-use crate::job;
-use crate::sandbox::Failure;
+use crate::job::{self, Identity, Prepared};
+use crate::network::{self, Access, Layers, Place};
+use crate::packages::{Code, Diagnostic, Level, MANIFEST, Manifest, Package};
+use crate::sandbox::{Failure, FailureKind, Requested};
 use crate::settings::Settings;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Config package: a folder, or a zip of one
     package: PathBuf,
-    /// Check the manifest and the files only, without Docker: scripts are not parsed
+    /// Run nothing, and use no Docker: manifest, requirements and scripts are read only
+    #[arg(long = "static", conflicts_with = "require_dry_run")]
+    static_only: bool,
+    /// Fail when the scripts cannot be tried out, rather than warn
     #[arg(long)]
-    manifest_only: bool,
+    require_dry_run: bool,
+    /// Network for its dependencies, as of `ade run`
+    #[arg(long, value_name = "inherit|deny|install_only|allow", default_value = "inherit", hide_default_value = true)]
+    network: Access,
 }
 
 /// Runs the command.
@@ -23,41 +33,94 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     let caps = settings.caps();
     let path = args.package.clone();
     let opened = tokio::task::spawn_blocking(move || job::inspect(&path, &caps)).await;
-    let mut diagnostics = match opened {
-        Ok(Ok(diagnostics)) => diagnostics,
+    let (package, report) = match opened {
+        Ok(Ok(opened)) => opened,
         Ok(Err(failure)) => return fail(&failure, &[], output),
-        Err(error) => return fail(&Failure::new(crate::sandbox::FailureKind::HostIo, error.to_string()), &[], output),
+        Err(error) => return fail(&Failure::new(FailureKind::HostIo, error.to_string()), &[], output),
     };
-    if !args.manifest_only {
-        match check_scripts(&args, settings, output).await {
-            // The runner reads the manifest too; what the engine has said of it with lines and hints is not said again.
-            Ok(found) => diagnostics
-                .extend(found.into_iter().filter(|diagnostic| diagnostic["path"] != crate::packages::MANIFEST)),
-            Err(failure) => return fail(&failure, &diagnostics, output),
+    let mut diagnostics = report.diagnostics;
+    let mut tried = false;
+    if !args.static_only {
+        match report.manifest {
+            // Nothing of a package with errors is run.
+            None if args.require_dry_run => diagnostics.push(skipped("there are errors to mend first".to_owned())),
+            None => {}
+            Some(manifest) => match dry_run(&args, package, manifest, settings, output).await {
+                Ok(found) => {
+                    tried = !found.iter().any(|one| one.code == Code::DryRunSkipped);
+                    diagnostics.extend(found);
+                }
+                Err(failure) if failure.kind == FailureKind::Cancelled || args.require_dry_run => {
+                    return fail(&failure, &job::to_values(&diagnostics), output);
+                }
+                Err(failure) => diagnostics.push(skipped(failure.message)),
+            },
         }
+        diagnostics.sort_by_key(|diagnostic| diagnostic.level);
     }
-    let count = |level: &str| diagnostics.iter().filter(|diagnostic| diagnostic["level"] == level).count();
-    let (errors, warnings) = (count("error"), count("warning"));
+    let count = |level: Level| diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();
+    let (errors, warnings) = (count(Level::Error), count(Level::Warning));
+    let diagnostics = job::to_values(&diagnostics);
     if output.json {
         println!(
             "{}",
-            json!({"valid": errors == 0, "errors": errors, "warnings": warnings, "diagnostics": diagnostics})
+            json!({
+                "valid": errors == 0, "errors": errors, "warnings": warnings, "dry_run": tried, "diagnostics": diagnostics
+            })
         );
     } else {
         style::diagnostics(&diagnostics);
         let verdict =
             if errors == 0 { style::paint(style::GOOD, "valid") } else { style::paint(style::BAD, "invalid") };
-        let scope = if args.manifest_only { " (scripts were not parsed)" } else { "" };
+        let scope = if tried { "" } else { " (scripts were not run)" };
         anstream::println!("{verdict}  {}  {errors} errors, {warnings} warnings{scope}", args.package.display());
     }
-    if errors == 0 { Exit::Success.into() } else { Exit::BadRequest.into() }
+    match (errors, args.require_dry_run && !tried) {
+        (0, false) => Exit::Success.into(),
+        (0, true) => Exit::Environment.into(),
+        _ => Exit::BadRequest.into(),
+    }
 }
 
-/// Parses the scripts in a container, with the Python that will run them.
-async fn check_scripts(args: &Args, settings: &Settings, output: Output) -> Result<Vec<Value>, Failure> {
+fn skipped(why: String) -> Diagnostic {
+    let code = Code::DryRunSkipped;
+    Diagnostic {
+        level: code.level(),
+        code,
+        path: MANIFEST.to_owned(),
+        pointer: None,
+        line: None,
+        message: format!("The scripts were not tried out: {}.", why.trim_end_matches('.')),
+        hint: Some("What was checked holds; --static leaves this out, and --require-dry-run insists on it.".to_owned()),
+    }
+}
+
+/// Tries out the scripts in a container, with the Python that will run them.
+async fn dry_run(
+    args: &Args,
+    package: Package,
+    manifest: Manifest,
+    settings: &Settings,
+    output: Output,
+) -> Result<Vec<Diagnostic>, Failure> {
     let cancel = cancel_on_signals();
     let screen = Screen::new(output.quiet || output.json);
-    let node = node::ready_unless(settings, &screen, cancel.clone()).await?;
+    let node = node::ready_unless(settings, &screen, cancel.clone()).await;
     screen.close();
-    job::check(&node, &args.package, cancel).await
+    let node = node?;
+    let limits = job::limits(&manifest, Requested::default(), &node.caps)?;
+    let layers = Layers {
+        instance: settings.runtime_network_access,
+        workspace: Access::Inherit,
+        package: args.network,
+        allowed_hosts: Vec::new(),
+        manifest: manifest.defaults.runtime_network_access,
+    };
+    let network = network::decide(&layers).at(Place::CommandLine);
+    let prepared = Prepared::new(Arc::new(package), manifest, Vec::new(), limits, Identity::local(), network);
+    let done = job::dry_run(&node, &prepared, cancel).await?;
+    if let Some(container) = done.left_behind {
+        anstream::eprintln!("ade: {container}");
+    }
+    Ok(done.diagnostics)
 }

@@ -1,0 +1,103 @@
+"""The engine's end of the container's stdin and stdout: frames both ways, and the input archive."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from . import frames
+from .frames import Frame, ProtocolError
+from .tunnel import Tunnel
+
+_CHUNK = 65_536
+
+
+class EngineGone(Exception):
+    """Stdin was closed: the engine died or gave up; nothing may outlive it."""
+
+
+class Engine:
+    """The engine's end: frames in from stdin, frames out to stdout (blocking: the engine always reads)."""
+
+    def __init__(self, stdin: int, stdout: int) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self._reader = frames.Reader(stdin)
+        self._queue: deque[Frame] = deque()
+        self.tunnel: Tunnel | None = None
+        """Takes the frames of relayed connections, once there can be any."""
+
+    def send(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.stdout, view) :]
+
+    def event(self, event: str, level: str, detail: dict[str, Any]) -> None:
+        self.send(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
+
+    def fill(self) -> None:
+        """Reads once from stdin; raises :class:`EngineGone` at its end."""
+        if self._reader.fill() == 0:
+            raise EngineGone
+        for kind, stream, payload in self._reader.frames():
+            if stream >= frames.FIRST_CONNECTION and self.tunnel is not None:
+                self.tunnel.take(kind, stream, payload)
+            else:
+                self._queue.append(Frame(kind, stream, bytes(payload)))
+
+    def next_frame(self) -> Frame:
+        while not self._queue:
+            self.fill()
+        return self._queue.popleft()
+
+    def waiting(self) -> list[Frame]:
+        """Frames that have already arrived."""
+        waiting = list(self._queue)
+        self._queue.clear()
+        return waiting
+
+
+class InputArchive:
+    """A readable file over the ``DATA`` frames of the input stream, for :mod:`tarfile`'s stream mode."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._buffer = bytearray()
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        while len(self._buffer) < size and not self._ended:
+            frame = self._engine.next_frame()
+            if frame.kind == frames.DATA and frame.stream == frames.INPUT:
+                self._buffer += frame.payload
+            elif frame.kind == frames.END and frame.stream == frames.INPUT:
+                self._ended = True
+            else:
+                raise ProtocolError(f"frame 0x{frame.kind:02x} inside the input archive")
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def drain(self) -> None:
+        while self.read(_CHUNK):
+            pass
+
+
+def unpack(archive: InputArchive, root: Path) -> None:
+    """Writes the input archive below ``root``. Only regular files with plain relative names exist in it; anything else
+    is a broken engine and refused."""
+    with tarfile.open(fileobj=archive, mode="r|", bufsize=_CHUNK) as tar:
+        for member in tar:
+            parts = member.name.split("/")
+            if not member.isreg() or member.name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+                raise ProtocolError(f"input archive: entry {member.name!r} is not a plain file")
+            target = root.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = tar.extractfile(member)
+            with open(target, "xb") as file:
+                while source is not None and (chunk := source.read(_CHUNK)):
+                    file.write(chunk)
+    archive.drain()
