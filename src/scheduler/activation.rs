@@ -65,6 +65,19 @@ pub enum NotActivated {
     Broken,
 }
 
+impl NotActivated {
+    /// As a label of a metric; stable.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "failed",
+            Self::Refused(_) => "refused",
+            Self::Busy(_) => "busy",
+            Self::Draining => "cancelled",
+            Self::NoEngine(_) | Self::Machine(_) | Self::Store(_) | Self::Broken => "error",
+        }
+    }
+}
+
 impl From<StoreError> for NotActivated {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -178,6 +191,19 @@ impl Drop for Caller {
     }
 }
 
+/// Counts an activation when it is dropped: its caller may go away at any time, which cancels it.
+struct Counted<'a> {
+    inner: &'a Inner,
+    asked: Instant,
+    result: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.inner.metrics.activation(self.result, self.asked.elapsed());
+    }
+}
+
 impl Scheduler {
     /// Makes a version the active one of its workspace: after those that were asked for before, and only when its package
     /// passes the static check, its dependencies can be had and its hooks return. Dropping the future cancels it.
@@ -185,6 +211,13 @@ impl Scheduler {
     /// # Errors
     /// [`NotActivated`]; then nothing is changed.
     pub async fn activate(&self, wish: Wish) -> Result<Activated, NotActivated> {
+        let mut counted = Counted { inner: &self.inner, asked: Instant::now(), result: "cancelled" };
+        let activated = self.activate_in_turn(wish).await;
+        counted.result = activated.as_ref().map_or_else(NotActivated::as_str, |_| "activated");
+        activated
+    }
+
+    async fn activate_in_turn(&self, wish: Wish) -> Result<Activated, NotActivated> {
         let inner = &self.inner;
         let place = Place::take(inner, &wish.version.workspace_id)?;
         let mut draining = inner.draining.subscribe();

@@ -119,6 +119,12 @@ fn an_activation_whose_install_fails_says_why_with_the_log_and_changes_nothing()
         let page = tenant.owner.get(tenant.path("/audit?action=config.activate")).send().expect(200).json();
         assert_eq!(page["items"].as_array().unwrap().len(), 1, "{tool}: what failed is no change");
         assert_eq!(holds(&server.data(), SECRET), None, "{tool}");
+        let metrics = server.admin.get("/metrics").send().expect(200).text();
+        for counted in ["activated\"} 1\n", "failed\"} 3\n"] {
+            for name in ["ade_activations_total{result=\"", "ade_activation_seconds_count{result=\""] {
+                assert!(metrics.contains(&format!("{name}{counted}")), "{tool}: {name}{counted}");
+            }
+        }
         let instance = server.status()["instance_id"].as_str().unwrap().to_owned();
         assert!(Docker::connect().containers_of_instance(&instance).is_empty(), "{tool}");
     }
