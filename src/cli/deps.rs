@@ -198,10 +198,13 @@ async fn prune(deps: &Deps, settings: &Settings, choice: &Choice, output: Output
 
 /// The one set whose id begins like this.
 fn one(deps: &Deps, id: &str) -> Result<Listed, Failure> {
-    let mut found: Vec<Listed> =
-        deps.sets().list().into_iter().filter(|set| set.record.set_id.starts_with(id)).collect();
+    let mut found: Vec<Listed> = match id {
+        // What a variable of a shell comes to that is not set: it must not mean the only set that there is.
+        "" => Vec::new(),
+        id => deps.sets().list().into_iter().filter(|set| set.record.set_id.starts_with(id)).collect(),
+    };
     match found.pop() {
-        Some(set) if found.is_empty() && !id.is_empty() => Ok(set),
+        Some(set) if found.is_empty() => Ok(set),
         Some(_) => {
             Err(Failure::new(FailureKind::InputMissing, format!("more than one set has an id that begins with {id:?}")))
         }

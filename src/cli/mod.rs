@@ -127,7 +127,7 @@ enum Command {
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = silent(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Completions { shell } = cli.command {
         clap_complete::generate(shell, &mut Cli::command(), "ade", &mut std::io::stdout());
@@ -173,6 +173,12 @@ pub fn main() -> ExitCode {
             Command::Completions { .. } | Command::Openapi => ExitCode::SUCCESS,
         }
     })
+}
+
+/// The command with a help that shows no values of the environment: some are secrets, or have one inside. `ade settings` shows
+/// what may be shown.
+fn silent(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(silent)
 }
 
 /// True once SIGINT, SIGTERM or SIGHUP came. A second one does not hurry: the container is removed first.

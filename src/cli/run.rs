@@ -4,6 +4,7 @@ use super::progress::Screen;
 use super::staging::Staging;
 use super::summary::{self, Ended, Summary};
 use super::{Exit, Output, cancel_on_signals, fail, node};
+use crate::egress::Egress;
 use crate::job::{self, JobReport, Prepared};
 use crate::network::{self, Access, Decision, HostPattern, Layers, Place, Switch};
 use crate::sandbox::{Failure, FailureKind, Requested};
@@ -71,7 +72,12 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     let asked = Requested { timeout_ms: args.timeout_ms, memory_mb: args.memory_mb };
     let (package, inputs) = (args.package.clone(), args.inputs.clone());
     let decide = args.decide(settings.runtime_network_access);
-    let prepared = tokio::task::spawn_blocking(move || job::prepare(&package, &inputs, asked, &caps, decide)).await;
+    let egress = match Egress::new(settings) {
+        Ok(egress) => egress,
+        Err(failure) => return fail(&failure, &[], output),
+    };
+    let prepared =
+        tokio::task::spawn_blocking(move || job::prepare(&package, &inputs, asked, &caps, &egress, decide)).await;
     let prepared = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(refusal)) => return fail(&refusal.failure, &refusal.diagnostics, output),

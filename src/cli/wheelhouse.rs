@@ -72,7 +72,11 @@ async fn add(
         (None, None) => Requirements::default(),
     };
     if requirements.list.is_empty() {
-        anstream::println!("there is nothing to fetch: no requirements");
+        if output.json {
+            println!("{}", json!({"wheelhouse": folder, "wheels": [], "fetched": []}));
+        } else {
+            anstream::println!("there is nothing to fetch: no requirements");
+        }
         return Ok(Exit::Success);
     }
     std::fs::create_dir_all(folder).map_err(|error| host_io(folder, &error))?;

@@ -140,10 +140,10 @@ impl Egress {
         })
     }
 
-    /// The certificate authorities for clients in a container, PEM.
+    /// The certificate authorities for clients in a container that was granted this, PEM; none where nothing can be reached.
     #[must_use]
-    pub const fn ca_bundle(&self) -> Option<&Bytes> {
-        self.ca_bundle.as_ref()
+    pub fn ca_bundle(&self, grant: &Grant) -> Option<&Bytes> {
+        self.ca_bundle.as_ref().filter(|_| grant.is_given())
     }
 }
 

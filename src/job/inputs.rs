@@ -2,6 +2,7 @@
 
 use crate::packages::Package;
 use crate::sandbox::{Failure, FailureKind, InputFile, Limits, Source};
+use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -97,32 +98,52 @@ impl Input {
     }
 }
 
-/// Whether inputs of so many bytes together fit into the scratch space beside the package.
+/// Whether inputs of these sizes fit into the scratch space beside the package and, where the job has network, the certificate
+/// authorities that come with it.
 ///
 /// # Errors
 /// `input_too_large`, with both numbers and the memory that would do.
-pub fn inputs_fit(total_bytes: u64, package: &Package, limits: &Limits) -> Result<(), Failure> {
+pub fn inputs_fit(
+    sizes: impl IntoIterator<Item = u64>,
+    package: &Package,
+    limits: &Limits,
+    ca_bundle: Option<&Bytes>,
+) -> Result<(), Failure> {
     const MIB: u64 = 1024 * 1024;
-    let budget = (limits.scratch_mb * MIB).saturating_sub(package.job_bytes());
-    if total_bytes <= budget {
+    let beside = package.job_files().map(|(_, bytes)| bytes.len()).chain(ca_bundle.map(Bytes::len));
+    let beside: u64 = beside.map(|bytes| space(bytes as u64)).sum();
+    let budget = (limits.scratch_mb * MIB).saturating_sub(beside);
+    let total = sizes.into_iter().map(space).fold(0_u64, u64::saturating_add);
+    if total <= budget {
         return Ok(());
     }
     Err(Failure::new(
         FailureKind::InputTooLarge,
         format!(
             "the inputs have {} MB together, the job's scratch space holds {} MB (half of memory_mb): raise engine.defaults.memory_mb in the manifest or --memory-mb to at least {}",
-            total_bytes.div_ceil(MIB),
+            total.div_ceil(MIB),
             budget / MIB,
-            total_bytes.saturating_mul(4).div_ceil(MIB).max(64)
+            total.saturating_mul(4).div_ceil(MIB).max(64)
         ),
     ))
+}
+
+/// Bytes of the scratch space that a file takes: a tmpfs has whole pages.
+const fn space(bytes: u64) -> u64 {
+    const PAGE: u64 = 4096;
+    bytes.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
 /// Opens all inputs of a job. Blocking.
 ///
 /// # Errors
 /// The first input's failure, or `input_too_large` when there are too many or they do not fit.
-pub fn open_all(paths: &[PathBuf], package: &Package, limits: &Limits) -> Result<Vec<Input>, Failure> {
+pub fn open_all(
+    paths: &[PathBuf],
+    package: &Package,
+    limits: &Limits,
+    ca_bundle: Option<&Bytes>,
+) -> Result<Vec<Input>, Failure> {
     if paths.len() > MAX_INPUTS {
         return Err(Failure::new(
             FailureKind::InputTooLarge,
@@ -132,12 +153,9 @@ pub fn open_all(paths: &[PathBuf], package: &Package, limits: &Limits) -> Result
             ),
         ));
     }
-    let mut total: u64 = 0;
-    for path in paths {
-        // Sizes first: hashing what does not fit anyway would only waste time.
-        total = total.saturating_add(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
-    }
-    inputs_fit(total, package, limits)?;
+    // Sizes first: hashing what does not fit anyway would only waste time.
+    let sizes = paths.iter().map(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    inputs_fit(sizes, package, limits, ca_bundle)?;
     paths.iter().map(|path| Input::open(path)).collect()
 }
 
@@ -175,11 +193,19 @@ mod tests {
         let asked = Requested { memory_mb: Some(64), timeout_ms: None };
         let limits = Limits::resolve(&Caps::default(), asked).unwrap();
         let path = folder.path().join("big.csv");
-        std::fs::File::create(&path).unwrap().set_len(32 * 1024 * 1024 - 1).unwrap();
-        let failure = open_all(&[path], &package, &limits).unwrap_err();
+        std::fs::File::create(&path).unwrap().set_len(32 * 1024 * 1024 - 4095).unwrap();
+        let failure = open_all(&[path], &package, &limits, None).unwrap_err();
         assert_eq!(failure.kind, FailureKind::InputTooLarge);
         assert!(failure.message.contains("--memory-mb"));
-        assert!(inputs_fit(32 * 1024 * 1024 - 2, &package, &limits).is_ok());
-        assert!(inputs_fit(u64::MAX, &package, &limits).is_err());
+        // Two bytes of a manifest take a page, and so does every file.
+        let fits = |sizes: &[u64], bundle: Option<&Bytes>| {
+            inputs_fit(sizes.iter().copied(), &package, &limits, bundle).is_ok()
+        };
+        const PAGES: u64 = 32 * 1024 * 1024 / 4096;
+        assert!(fits(&[(PAGES - 1) * 4096], None) && !fits(&[(PAGES - 1) * 4096 + 1], None));
+        assert!(fits(&[1, (PAGES - 2) * 4096], None) && !fits(&[1, 1, (PAGES - 2) * 4096], None));
+        let bundle = Bytes::from(vec![b'x'; 4097]);
+        assert!(fits(&[(PAGES - 3) * 4096], Some(&bundle)) && !fits(&[(PAGES - 2) * 4096], Some(&bundle)));
+        assert!(!fits(&[u64::MAX], None) && !fits(&[u64::MAX, u64::MAX], None));
     }
 }

@@ -138,8 +138,8 @@ impl Prepared {
     }
 }
 
-/// Checks package, limits and inputs on the caller's own disk, for a local job; `network` decides about one whose manifest asks
-/// for network, or does not. Blocking; nothing is started or written.
+/// Checks package, limits and inputs on the caller's own disk, for a local job that is to reach the network by way of `egress`;
+/// `network` decides about one whose manifest asks for network, or does not. Blocking; nothing is started or written.
 ///
 /// # Errors
 /// A [`Refusal`] with everything that is wrong with the package, or the first thing that is wrong with limits or inputs.
@@ -148,13 +148,15 @@ pub fn prepare(
     inputs: &[PathBuf],
     asked: Requested,
     caps: &Caps,
+    egress: &Egress,
     network: impl FnOnce(bool) -> Decision,
 ) -> Result<Prepared, Refusal> {
     let package = refusal::open_package(package)?;
     let manifest = manifest_of(&package, caps)?;
     let limits = limits(&manifest, asked, caps)?;
-    let inputs = inputs::open_all(inputs, &package, &limits)?;
     let network = network(manifest.defaults.runtime_network_access);
+    let ca_bundle = egress.ca_bundle(&Grant::of(&network, Purpose::Run));
+    let inputs = inputs::open_all(inputs, &package, &limits, ca_bundle)?;
     Ok(Prepared::new(Arc::new(package), manifest, inputs, limits, Identity::local(), network))
 }
 

@@ -42,8 +42,9 @@ pub enum Source {
 #[must_use]
 pub fn egress_terms(network: &Egress, grant: &Grant) -> (Value, Option<InputFile>) {
     const CA_BUNDLE: &str = "ca/bundle.pem";
-    let pem = network.ca_bundle().filter(|_| grant.is_given());
-    let file = pem.map(|pem| InputFile { name: CA_BUNDLE.to_owned(), source: Source::Bytes(pem.clone()) });
+    let file = network
+        .ca_bundle(grant)
+        .map(|pem| InputFile { name: CA_BUNDLE.to_owned(), source: Source::Bytes(pem.clone()) });
     (network.terms(file.as_ref().map(|_| CA_BUNDLE)), file)
 }
 

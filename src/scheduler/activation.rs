@@ -57,9 +57,35 @@ pub enum NotActivated {
     Broken,
 }
 
+impl NotActivated {
+    /// As a label of a metric; stable.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "failed",
+            Self::Refused(_) => "refused",
+            Self::Busy(_) => "busy",
+            Self::Draining => "cancelled",
+            Self::NoEngine(_) | Self::Machine(_) | Self::Store(_) | Self::Broken => "error",
+        }
+    }
+}
+
 impl From<StoreError> for NotActivated {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+/// Counts an activation when it is dropped: its caller may go away at any time, which cancels it.
+struct Counted<'a> {
+    inner: &'a Inner,
+    asked: Instant,
+    result: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.inner.metrics.activation(self.result, self.asked.elapsed());
     }
 }
 
@@ -70,6 +96,13 @@ impl Scheduler {
     /// # Errors
     /// [`NotActivated`]; then nothing is changed.
     pub async fn activate(&self, wish: Wish) -> Result<Activated, NotActivated> {
+        let mut counted = Counted { inner: &self.inner, asked: Instant::now(), result: "cancelled" };
+        let activated = self.activate_in_turn(wish).await;
+        counted.result = activated.as_ref().map_or_else(NotActivated::as_str, |_| "activated");
+        activated
+    }
+
+    async fn activate_in_turn(&self, wish: Wish) -> Result<Activated, NotActivated> {
         let inner = &self.inner;
         let place = Place::take(&inner.activations, &wish.version.workspace_id).map_err(NotActivated::Busy)?;
         let mut draining = inner.draining.subscribe();

@@ -3,8 +3,10 @@
 use super::Inner;
 use super::writer::EventWriter;
 use crate::blob::{BlobError, JobFile, Key, Prefix};
+use crate::egress::Grant;
 use crate::events::{Event, Level};
 use crate::job::{self, Identity, Input, Node, Observer, Prepared, Recorder, Refusal};
+use crate::network::Purpose;
 use crate::queue::{JobState, Phase};
 use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
@@ -216,8 +218,14 @@ async fn prepare(
     let package = inner.packages.get(&inner.blobs, &job.workspace_id, &claimed.package_sha256).await?;
     let manifest = job::stored_manifest_of(&package, &node.caps)?;
     let limits = job::limits(&manifest, Requested::default(), &node.caps)?;
-    let total = job.documents.iter().map(|document| document.bytes).sum();
-    job::inputs_fit(total, &package, &limits)?;
+    let stored = inner.persist("the network policy", || inner.store.network_of(&claimed.job.config_id)).await?;
+    let gone = || Failure::new(FailureKind::HostIo, "the job's config is gone from the database");
+    let stored = stored.ok_or_else(gone)?;
+    let source_builds = stored.source_builds;
+    // As the policy is now, not as it was when the job was submitted.
+    let network = stored.decide(inner.network, manifest.defaults.runtime_network_access);
+    let sizes = job.documents.iter().map(|document| document.bytes);
+    job::inputs_fit(sizes, &package, &limits, node.egress.ca_bundle(&Grant::of(&network, Purpose::Run)))?;
     let mut inputs = Vec::with_capacity(job.documents.len());
     for (index, document) in job.documents.iter().enumerate() {
         let key = Key::document(&job.workspace_id, &document.document_id);
@@ -231,12 +239,6 @@ async fn prepare(
         );
         inputs.push(input);
     }
-    let stored = inner.persist("the network policy", || inner.store.network_of(&claimed.job.config_id)).await?;
-    let gone = || Failure::new(FailureKind::HostIo, "the job's config is gone from the database");
-    let stored = stored.ok_or_else(gone)?;
-    let source_builds = stored.source_builds;
-    // As the policy is now, not as it was when the job was submitted.
-    let network = stored.decide(inner.network, manifest.defaults.runtime_network_access);
     Ok(Prepared::new(package, manifest, inputs, limits, identity, network).with_source_builds(source_builds))
 }
 

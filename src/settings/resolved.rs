@@ -51,7 +51,7 @@ pub fn resolved(serve: &ServeSettings, matches: &ArgMatches) -> Vec<Resolved> {
 
 fn value(argument: &Arg, used: &str, serve: &ServeSettings, matches: &ArgMatches) -> String {
     if let Some(values) = matches.get_raw(used) {
-        // Whatever help does not show, nothing shows.
+        // Marked so where it may be a secret as a whole.
         if argument.is_hide_env_values_set() {
             return "***".into();
         }

@@ -71,6 +71,8 @@ struct Inner {
     queue_oldest: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     claim_seconds: Histogram,
     phase_seconds: Family<Labels<1>, Histogram>,
+    activations: Family<Labels<1>, Counter>,
+    activation_seconds: Family<Labels<1>, Histogram>,
     containers: Family<Labels<1>, Gauge>,
     requeued: Family<Labels<1>, Counter>,
     store_seconds: Family<Labels<1>, Histogram>,
@@ -116,6 +118,8 @@ impl Metrics {
             queue_oldest: add(&mut registry, table::QUEUE_OLDEST, Family::default()),
             claim_seconds: add(&mut registry, table::CLAIM_SECONDS, quick()),
             phase_seconds: add(&mut registry, table::PHASE_SECONDS, Family::new_with_constructor(slow)),
+            activations: add(&mut registry, table::ACTIVATIONS, Family::default()),
+            activation_seconds: add(&mut registry, table::ACTIVATION_SECONDS, Family::new_with_constructor(slow)),
             containers: add(&mut registry, table::CONTAINERS, Family::default()),
             requeued: add(&mut registry, table::REQUEUED, Family::default()),
             store_seconds: add(&mut registry, table::STORE_SECONDS, Family::new_with_constructor(quick)),
@@ -188,6 +192,13 @@ impl Metrics {
         self.0.phase_seconds.get_or_create(&[("phase", phase.as_str().into())]).observe(taken.as_secs_f64());
     }
 
+    /// An activation ended so, this long after it was asked for.
+    pub fn activation(&self, result: &'static str, taken: Duration) {
+        let labels = [("result", result.into())];
+        self.0.activations.get_or_create(&labels).inc();
+        self.0.activation_seconds.get_or_create(&labels).observe(taken.as_secs_f64());
+    }
+
     /// Containers of this node in `state`.
     pub fn set_containers(&self, state: &'static str, count: u32) {
         self.0.containers.get_or_create(&[("state", state.into())]).set(count.into());
@@ -237,6 +248,7 @@ mod tests {
         metrics.set_queues([("ws_1", 2, Duration::from_millis(1500))], 0);
         metrics.claimed(taken);
         metrics.job_phase(Phase::Run, taken);
+        metrics.activation("activated", taken);
         metrics.set_containers("parked", 2);
         metrics.execution_requeued("lease_expired");
         metrics.store("claim", taken);

@@ -55,6 +55,8 @@ metrics! {
     QUEUE_OLDEST = "ade_queue_oldest_seconds", Gauge, ["workspace"], "Age of the queued job that is next: the 20 longest queues";
     CLAIM_SECONDS = "ade_claim_seconds", Histogram, [], "Time to claim jobs from the queue";
     PHASE_SECONDS = "ade_job_phase_seconds", Histogram, ["phase"], "Time that jobs spent in a phase";
+    ACTIVATIONS = "ade_activations_total", Counter, ["result"], "Activations that were asked for, by what became of them";
+    ACTIVATION_SECONDS = "ade_activation_seconds", Histogram, ["result"], "Time of activations, waiting for others included";
     CONTAINERS = "ade_containers", Gauge, ["state"], "Containers of this node";
     REQUEUED = "ade_executions_requeued_total", Counter, ["reason"], "Executions that were lost and queued again";
     STORE_SECONDS = "ade_store_seconds", Histogram, ["op"], "Time of database operations";

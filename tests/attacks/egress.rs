@@ -1,11 +1,13 @@
 //! Attacks 43 and 52 to 57: what a job with network can reach beyond what it was given.
 
-use crate::support::server::Server;
+use crate::support::server::{Server, Tenant};
 use crate::support::web::{Web, answers};
 use crate::support::within::{BOUNDS, Names, egress, run_within};
-use crate::support::{Docker, Package, Run, Upload, run, start};
+use crate::support::{Docker, Package, Run, Upload, lateness, run, start};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
 
 /// Runs a probe in a job with network, and further arguments of `ade run`.
 fn with_network(body: &str, args: &[&str]) -> Run {
@@ -337,4 +339,72 @@ fn a57_the_engines_own_api_and_database_stay_out_of_reach() {
     assert_refused(&run, &targets, &["address_not_public"]);
     assert!(database.accept().is_err(), "nobody came");
     assert_eq!(server.status()["queued"], before["queued"]);
+}
+
+/// The events of a job, all of them.
+fn events(tenant: &Tenant, job: &str) -> Vec<Value> {
+    let text = tenant.viewer.get(tenant.path(&format!("/jobs/{job}/events"))).send().expect(200).text();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn connections_that_are_opened_and_reset_as_fast_as_can_be_hold_up_no_other_job_and_no_memory() {
+    // As many in all as the engine ever allows: the flood is to last.
+    let server = Server::start(&["--max-concurrency", "2", "--egress-connections-in-all", "50000"]);
+    let tenant = server.tenant();
+    tenant.admin.put(tenant.path("/network")).json(&json!({"access": "allow"})).send().expect(200);
+    let flood = Package::attacking(
+        r"
+        import struct
+        def flood():
+            made, until = 0, time.monotonic() + 8
+            while time.monotonic() < until:
+                end = socket.socket()
+                end.settimeout(5)
+                # A reset, and not an orderly end.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+                try: end.connect(('127.0.0.1', 3128)); made += 1
+                except OSError: pass
+                end.close()
+            return made
+        for _ in range(4):
+            if os.fork() == 0:
+                say('made', flood())
+                os._exit(0)
+        for _ in range(4): os.wait()
+        ",
+    )
+    .asking_for_network();
+    let calm = Package::attacking("for _ in range(100):\n    say('at', repr(time.time()))\n    time.sleep(0.03)");
+    let (flood, calm) = (tenant.config(&flood), tenant.config(&calm));
+    // What a first job costs the process is not the flood's.
+    tenant.end(&tenant.job(&calm, &tenant.names()));
+    let before = server.memory_kib("VmRSS");
+
+    let attack = tenant.job(&flood, &tenant.names());
+    tenant.running(&attack);
+    let mut most = 0;
+    let neighbour = tenant.job(&calm, &tenant.document("other.csv", "Name\nAda\n"));
+    while tenant.record(&attack)["status"] == "running" {
+        most = most.max(server.memory_kib("VmRSS"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ended = tenant.end(&neighbour);
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    let late = lateness(&events(&tenant, &neighbour));
+    assert_eq!(late.len(), 100);
+    assert!(late[94] < 1_000.0, "the slowest events of the neighbour came after {:?} ms", &late[90..]);
+
+    let ended = tenant.end(&attack);
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    let events = events(&tenant, &attack);
+    let said = events.iter().filter_map(|event| event["detail"]["text"].as_str()?.strip_prefix("made: "));
+    let made: usize = said.map(|count| count.parse::<usize>().unwrap()).sum();
+    let seen = events.iter().filter(|event| event["event"] == "egress.denied").count();
+    eprintln!("{made} connections made, {seen} recorded; {before} KiB before, {most} at most");
+    assert!(made > 500 && seen > 500, "it was a flood: {made} connections, {seen} recorded");
+    assert!(most < before + 64 * 1024, "{most} KiB, and {before} before");
+    let whole = events.iter().filter(|event| event["event"] == "egress.denied");
+    assert!(whole.clone().all(|event| event["detail"]["code"] == "abandoned"), "each is recorded as what it was");
+    assert!(events.iter().zip(1_u64..).all(|(event, seq)| event["seq"] == seq), "no event is lost");
 }

@@ -495,3 +495,43 @@ fn settings_are_shown_with_their_source_and_without_secrets() {
     let message = differ["error"]["message"].as_str().unwrap();
     assert!(message.contains("ADE_QUEUE_SIZE and ADE_QUEUE_MAX_SIZE"), "{message}");
 }
+
+/// The commands that a help lists.
+fn listed(help: &str) -> Vec<&str> {
+    let list = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let entries = list.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    // What is said of a command goes on below it, further in.
+    entries.filter(|entry| !entry.starts_with(' ')).filter_map(|entry| entry.split_whitespace().next()).collect()
+}
+
+#[test]
+fn no_help_shows_what_the_environment_says() {
+    use ade::settings::{ClientSettings, ServeSettings, Settings};
+    use clap::Args;
+    let all =
+        ClientSettings::augment_args(ServeSettings::augment_args(Settings::augment_args(clap::Command::new("ade"))));
+    let variables: Vec<&str> = all.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    for secret in
+        ["ADE_API_KEY", "ADE_DATABASE_URL", "ADE_INDEX_URL", "ADE_UPSTREAM_PROXY", "ADE_SERVER", "DOCKER_HOST"]
+    {
+        assert!(variables.contains(&secret), "{secret}");
+    }
+    let mut commands = vec![Vec::<String>::new()];
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        for flag in ["--help", "-h"] {
+            let mut call = ade();
+            call.args(&command).arg(flag).envs(variables.iter().map(|name| (name, format!("c4n4ry-{name}"))));
+            let output = call.output().expect("ade starts");
+            let help = text(&output.stdout);
+            assert_eq!(output.status.code(), Some(0), "{command:?}: {}", text(&output.stderr));
+            assert!(!help.contains("c4n4ry"), "ade {command:?} {flag} tells it: {help}");
+            assert!(help.contains("[env: ADE_IMAGE]"), "the names are there: {help}");
+            if flag == "--help" {
+                commands.extend(listed(&help).iter().map(|name| [&command[..], &[(*name).to_owned()]].concat()));
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen > 40, "{seen} commands");
+}

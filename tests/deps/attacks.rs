@@ -7,6 +7,7 @@ use crate::support::server::{Database, Server, holds};
 use crate::support::{Docker, World, ade};
 use crate::wheel::Wheel;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// A source archive whose build runs code: it brings its own build backend, so that nothing else is needed to build it.
 fn source(name: &str, code: &str) -> Wheel {
@@ -92,6 +93,40 @@ fn a58_a_build_that_an_admin_allowed_runs_in_the_installer_and_sees_nothing_of_a
         assert_eq!(said("marks"), "[]", "{tool}: nothing that the build wrote is in the job");
         assert_ne!(said("uid"), facts["uid"].to_string());
     }
+}
+
+#[test]
+fn a58_a_build_that_fills_the_disk_is_stopped_while_it_goes_on() {
+    // Later than any look at the beginning would see, and long before there is an end to look at.
+    const FILL: &str = r#"    import time
+    time.sleep(3)
+    for number in range(4):
+        with open(os.path.join(os.environ["TMPDIR"], f"fill-{number}"), "wb") as file:
+            file.write(bytes(24 << 20))
+    time.sleep(90)
+    return {}"#;
+    let index = Index::start();
+    index.add_source(&source("alpha", FILL));
+    let site = Site::of(&index).with("ADE_DEPS_MAX_SET_MB", "40");
+    let server = Server::start_on(Database::Sqlite, &[], &site.environment());
+    let tenant = server.tenant();
+    let config = tenant.config(&asking("alpha", "import alpha"));
+    let network = tenant.path(&format!("/configs/{}/network", config.config));
+    let policy = json!({"access": "install_only", "source_builds": true});
+    tenant.admin.put(&network).json(&policy).send().expect(200);
+    let began = Instant::now();
+    let record = tenant.end(&tenant.job(&config, &tenant.names()));
+    let error = &record["error"];
+    assert_eq!(
+        (&error["kind"], &error["detail"]["code"]),
+        (&json!("dependency_install_failed"), &json!("set_too_large"))
+    );
+    for part in ["40 MB", "ADE_DEPS_MAX_SET_MB"] {
+        assert!(error["message"].as_str().unwrap().contains(part), "{part}: {record:#}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let deps = server.data().join("deps");
+    assert!(crate::support::sets::records_in(&deps).is_empty() && crate::support::sets::volumes_of(&deps).is_empty());
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A package index (PEP 503, PEP 691) on a port of this machine.
 
 use super::wheel::{Wheel, sha256};
+use crate::support::web::identity;
 use base64::Engine as _;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,8 @@ struct State {
 #[derive(Debug)]
 pub struct Index {
     address: SocketAddr,
+    /// The authority that vouches for it, PEM; empty without TLS.
+    authority: String,
     state: Arc<Mutex<State>>,
     over: Arc<AtomicBool>,
 }
@@ -49,17 +53,40 @@ pub struct Index {
 impl Index {
     /// An empty index.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen("127.0.0.1", None, String::new())
+    }
+
+    /// An empty index on another address of this machine.
+    pub fn on(ip: &str) -> Self {
+        Self::listen(ip, None, String::new())
+    }
+
+    /// An empty index with TLS, under an authority that nobody else trusts.
+    pub fn with_tls() -> Self {
+        let (config, authority) = identity(&["127.0.0.1"]);
+        Self::listen("127.0.0.1", Some(config), authority)
+    }
+
+    fn listen(ip: &str, tls: Option<Arc<ServerConfig>>, authority: String) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (state, over) = (Arc::new(Mutex::new(State::default())), Arc::new(AtomicBool::new(false)));
-        let index = Self { address, state: Arc::clone(&state), over: Arc::clone(&over) };
+        let index = Self { address, authority, state: Arc::clone(&state), over: Arc::clone(&over) };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                let (state, over) = (Arc::clone(&state), Arc::clone(&over));
-                std::thread::spawn(move || answer(stream, &state, &over));
+                let (state, over, tls) = (Arc::clone(&state), Arc::clone(&over), tls.clone());
+                std::thread::spawn(move || {
+                    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+                    match tls {
+                        Some(config) => {
+                            answer(StreamOwned::new(ServerConnection::new(config).ok()?, stream), &state, &over)
+                        }
+                        None => answer(stream, &state, &over),
+                    }
+                });
             }
         });
         index
@@ -76,7 +103,18 @@ impl Index {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}/simple", self.address)
+        let scheme = if self.authority.is_empty() { "http" } else { "https" };
+        format!("{scheme}://{}/simple", self.address)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The authority that vouches for it, PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Takes up wheels.
@@ -154,9 +192,8 @@ impl Drop for Index {
     }
 }
 
-fn answer(mut stream: TcpStream, state: &Mutex<State>, over: &AtomicBool) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn answer(mut stream: impl Read + Write, state: &Mutex<State>, over: &AtomicBool) -> Option<()> {
+    let mut reader = BufReader::new(&mut stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let path = line.split(' ').nth(1)?.to_owned();
@@ -182,7 +219,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>, over: &AtomicBool) -> Opt
         std::thread::sleep(Duration::from_millis(50));
         waited += Duration::from_millis(50);
     }
-    stream.write_all(&response).ok()
+    stream.write_all(&response).and_then(|()| stream.flush()).ok()
 }
 
 fn respond(state: &State, path: &str, json: bool, authorization: &str) -> Vec<u8> {

@@ -5,6 +5,7 @@ use crate::site::{Site, TOOLS, asking, block, packages, shown};
 use crate::support::{Docker, image_id};
 use crate::wheel::{Wheel, sha256};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const IMPORTS: &str = "import alpha, beta; say('versions', alpha.VERSION + ' ' + beta.VERSION)";
 
@@ -97,23 +98,32 @@ fn a_wheelhouse_alone_will_do_without_network_in_a_folder_or_a_volume() {
         assert_eq!((&block(&run)["status"], &block(&run)["source"]), (&"installed".into(), &"wheelhouse".into()));
         assert!(run.events_named("egress.connect").is_empty() && run.events_named("egress.denied").is_empty());
     }
-    let mut archive = tar::Builder::new(Vec::new());
-    for wheel in &wheels {
-        let content = wheel.build();
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, wheel.filename(), content.as_slice()).unwrap();
-    }
-    let volume = Volume(format!("ade-test-wheels-{}", std::process::id()));
-    Docker::connect().create_volume(&volume.0, &image_id(), archive.into_inner().unwrap());
+    let volume = Volume::of(&wheels);
     let run = Site::default().run(&asking("alpha", IMPORTS), &["--network", "deny", "--wheelhouse", &volume.0]);
     run.assert_succeeded();
     assert_eq!(block(&run)["source"], "wheelhouse");
 }
 
-/// A volume that goes with the test.
-struct Volume(String);
+/// A volume of wheels, by its name; it goes with the test.
+pub struct Volume(pub String);
+
+impl Volume {
+    pub fn of(wheels: &[Wheel]) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut archive = tar::Builder::new(Vec::new());
+        for wheel in wheels {
+            let content = wheel.build();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, wheel.filename(), content.as_slice()).unwrap();
+        }
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let volume = Self(format!("ade-test-wheels-{}-{number}", std::process::id()));
+        Docker::connect().create_volume(&volume.0, &image_id(), archive.into_inner().unwrap());
+        volume
+    }
+}
 
 impl Drop for Volume {
     fn drop(&mut self) {

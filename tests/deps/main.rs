@@ -4,10 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod attacks;
+mod commands;
 mod diagnostics;
 mod index;
 mod install;
+mod network;
 mod sharing;
 mod site;
 mod wheel;
+mod wheelhouse;

@@ -152,7 +152,7 @@ fn a66_a_cancelled_job_does_not_end_the_install_of_the_others_and_the_last_one_d
 }
 
 /// A wheel of some size.
-fn heavy(name: &str, mb: usize) -> Wheel {
+pub fn heavy(name: &str, mb: usize) -> Wheel {
     let noise: Vec<u8> = (0..mb << 20).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     Wheel::new(name, "1.0").file(&format!("{name}_data.bin"), noise)
 }

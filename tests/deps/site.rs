@@ -1,9 +1,10 @@
 //! An installation of `ade` as one test has it: its index, its settings and its dependency sets.
 
 use super::index::Index;
-use crate::support::{Package, Run, Running, Sets, Upload, World};
+use crate::support::{Package, Run, Running, Sets, Upload, World, ade, image_id};
 use serde_json::Value;
 use std::path::Path;
+use std::process::Output;
 use std::sync::Arc;
 
 /// Both installers.
@@ -43,6 +44,32 @@ impl Site {
     /// The settings.
     pub fn environment(&self) -> Vec<(&str, &str)> {
         self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// Runs a command that is no job to its end.
+    pub fn call(&self, args: &[&str]) -> Output {
+        image_id();
+        let mut command = ade();
+        command.args(args).env("ADE_DEPS_DIR", self.sets.folder()).envs(self.environment());
+        command.output().expect("ade starts")
+    }
+
+    /// The same for programs: the one JSON object that it prints, and nothing beside it.
+    #[track_caller]
+    pub fn json(&self, args: &[&str], code: i32) -> Value {
+        let said = self.call(&[args, &["--json"]].concat());
+        let (stdout, stderr) = (text(&said.stdout), text(&said.stderr));
+        assert_eq!((said.status.code(), stderr.as_str()), (Some(code), ""), "{args:?}: {stdout}");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    }
+
+    /// The same for people: what it prints on stdout.
+    #[track_caller]
+    pub fn told(&self, args: &[&str], code: i32) -> String {
+        let said = self.call(args);
+        assert_eq!(said.status.code(), Some(code), "{args:?}: {} {}", text(&said.stdout), text(&said.stderr));
+        text(&said.stdout)
     }
 
     /// Starts a job.
@@ -106,4 +133,9 @@ pub fn packages(block: &Value) -> Vec<(String, String)> {
 /// A path as text.
 pub fn shown(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// What a program printed.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

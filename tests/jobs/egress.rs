@@ -2,7 +2,7 @@
 
 use crate::support::web::Web;
 use crate::support::within::{BOUNDS, egress, run_within};
-use crate::support::{Package, Run, Running, Upload, World, ade, run};
+use crate::support::{Package, Run, Running, Upload, World, ade, lateness, run};
 use ade::egress::Bounds;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -297,19 +297,7 @@ fn a_connection_that_is_never_read_delays_no_event_and_no_other_connection() {
         ),
         &["--egress-allow-cidrs", "127.0.0.94/32"],
     );
-    let mut late: Vec<f64> = run
-        .events
-        .iter()
-        .filter_map(|event| {
-            let printed: f64 = event["detail"]["text"].as_str()?.strip_prefix("at: ")?.parse().ok()?;
-            let seen =
-                time::OffsetDateTime::parse(event["ts"].as_str()?, &time::format_description::well_known::Rfc3339);
-            let seen = seen.ok()?.unix_timestamp_nanos() / 1_000_000;
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in an f64")]
-            Some(seen as f64 - printed * 1000.0)
-        })
-        .collect();
-    late.sort_by(f64::total_cmp);
+    let late = lateness(&run.events);
     assert_eq!(late.len(), 100);
     assert!(late[98] < 250.0, "the slowest events came after {:?} ms", &late[90..]);
     assert!(run.finding("others").parse::<u64>().unwrap() < 4000, "{}", run.finding("others"));

@@ -34,7 +34,7 @@ fn stored(world: &World) -> Prepared {
     let path = &world.inputs[0];
     let input = Input::open(path).unwrap();
     let input = Input::stored("doc_1".into(), "their name.csv".into(), input.bytes, input.sha256, path.clone());
-    job::inputs_fit(input.bytes, &package, &limits).unwrap();
+    job::inputs_fit([input.bytes], &package, &limits, None).unwrap();
     let identity = Identity {
         workspace_id: "ws_1".into(),
         config_version_id: Some("cfgv_1".into()),

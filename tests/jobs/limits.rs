@@ -95,6 +95,39 @@ fn inputs_that_do_not_fit_into_scratch_are_refused_with_the_number_that_is_neede
 }
 
 #[test]
+fn inputs_that_do_not_fit_beside_the_certificate_authorities_are_refused() {
+    let bundle = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(bundle.path(), vec![b'\n'; 1_000_001]).unwrap();
+    let package = Package::new().file("resources/of_more_than_a_page.txt", vec![b'x'; 4097]).asking_for_network();
+    let world = World::new(&package, &[]);
+    let (mut room, mut folders) = (32 << 20, vec![world.package.clone()]);
+    room -= 245 * 4096;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            match entry.metadata().unwrap() {
+                metadata if metadata.is_dir() => folders.push(entry.path()),
+                metadata => room -= metadata.len().div_ceil(4096) * 4096,
+            }
+        }
+    }
+    let run = |length: u64, package: &Package| {
+        let upload = Upload { sparse_len: Some(length), ..Upload::names() };
+        Running::start(World::new(package, &[upload]), &["--memory-mb", "64"], |command| {
+            command.env("ADE_CA_BUNDLE", bundle.path());
+        })
+        .wait()
+    };
+    run(room + 1, &package).assert_failed("input_too_large", &["32 MB", "31 MB", "--memory-mb"]);
+    // One that fits gets as far as the passes, whatever they make of it; the runner needs a few pages of its own.
+    let room = room - 64 * 4096;
+    let fits = run(room, &package);
+    assert!(!fits.events_named("pass.start").is_empty(), "{} {}", fits.kind(), fits.message());
+    // Without network there is no bundle in its place.
+    let alone = Package::new().file("resources/of_more_than_a_page.txt", vec![b'x'; 4097]);
+    assert!(!run(room + 200 * 4096, &alone).events_named("pass.start").is_empty());
+}
+
+#[test]
 fn scratch_space_that_scripts_fill_is_a_clear_error() {
     let body = "with open('/job/tmp/much', 'wb') as file:\n    for _ in range(200): file.write(b'x' * (1 << 20))";
     let run = run(&Package::attacking(body), &[Upload::names()], &["--memory-mb", "256"]);

@@ -43,6 +43,6 @@ pub mod zips;
 
 pub use docker::Docker;
 pub use package::{Package, function};
-pub use run::{Run, Running, ade, beside_neighbours, image_id, run, run_file, start};
+pub use run::{Run, Running, ade, beside_neighbours, image_id, lateness, run, run_file, start};
 pub use sets::Sets;
 pub use world::{Upload, World};

@@ -303,6 +303,21 @@ impl Run {
     }
 }
 
+/// How late the engine had the lines `at: SECONDS` that a probe printed with the time of its clock, milliseconds, the
+/// latest last.
+pub fn lateness(events: &[Value]) -> Vec<f64> {
+    let late = events.iter().filter_map(|event| {
+        let printed: f64 = event["detail"]["text"].as_str()?.strip_prefix("at: ")?.parse().ok()?;
+        let seen = time::OffsetDateTime::parse(event["ts"].as_str()?, &time::format_description::well_known::Rfc3339);
+        let seen = seen.ok()?.unix_timestamp_nanos() / 1_000_000;
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in an f64")]
+        Some(seen as f64 - printed * 1000.0)
+    });
+    let mut late: Vec<f64> = late.collect();
+    late.sort_by(f64::total_cmp);
+    late
+}
+
 /// Runs `attack` while well-behaved jobs run next to it, one after the other, and asserts that each of them succeeds with
 /// the right result. Gives what the attack gave, and the neighbours.
 pub fn beside_neighbours<T: Send>(attack: impl FnOnce() -> T + Send) -> (T, Vec<Run>) {

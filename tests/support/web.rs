@@ -1,6 +1,6 @@
 //! A web server of a test, on an address of loopback of its own, in plain HTTP or with a certificate that nobody else trusts.
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 pub struct Web {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its certificate, PEM; empty without TLS.
+    /// The authority that vouches for it, PEM; empty without TLS.
     pub certificate: String,
     connections: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<String>>>,
@@ -34,17 +34,8 @@ impl Web {
 
     /// A server with TLS, for its address and these names.
     pub fn https(ip: &str, names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().copied().chain([ip]).map(str::to_owned).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-            .unwrap();
-        Self::start(ip, Some(Arc::new(config)), certificate.pem())
+        let (config, authority) = identity(&[names, &[ip]].concat());
+        Self::start(ip, Some(config), authority)
     }
 
     fn start(ip: &str, tls: Option<Arc<ServerConfig>>, certificate: String) -> Self {
@@ -85,6 +76,27 @@ impl Web {
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
+}
+
+/// What a server with TLS shows for these names and addresses, and the authority that nobody else trusts, PEM.
+pub fn identity(names: &[&str]) -> (Arc<ServerConfig>, String) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "the authority of a test");
+    let own_key = KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&own_key).unwrap().pem();
+    let issuer = Issuer::new(authority, own_key);
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    (Arc::new(config), pem)
 }
 
 /// One request, one answer.

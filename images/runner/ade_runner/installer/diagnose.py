@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import email
 import html.parser
 import http.client
 import json
@@ -11,7 +12,10 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -21,6 +25,8 @@ from .tools import Refused, canonical
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _PAGE_BYTES = 32 * 1024 * 1024
 _TIMEOUT_S = 15
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
+_METADATA_BYTES = 1024 * 1024
 _LISTED = 5
 _TOLD = 20
 _HASHES = re.compile(r"hash mismatch|do not match the hashes|hashes are required|mismatched hash", re.IGNORECASE)
@@ -131,7 +137,7 @@ def _explain(order: Order, asked: Asked) -> Refused | None:
     requirement = Requirement(asked.text)
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return None
-    housed = [file for file in _housed(order) if _project(file) == canonical(requirement.name)]
+    housed = _housed(order, canonical(requirement.name))
     files = list(housed)
     if order.network:
         try:
@@ -157,6 +163,8 @@ def _explain(order: Order, asked: Asked) -> Refused | None:
         has = f"the wheelhouse has {requirement.name} {_list(versions)} only"
         if code == "no_wheel":
             has += ", in no wheel that fits this Python and platform"
+        elif code == "wrong_python":
+            has += f", and {why}"
     return Refused(
         "dependency_network_denied", "network_denied",
         f"{asked.text} cannot be installed: {has}, and {order.denial}; or add it with `ade wheelhouse add`",
@@ -245,11 +253,11 @@ def _version(name: str, file: File) -> Any:
         return None
 
 
-def _project(file: File) -> str:
+def _project(name: str) -> str:
     from pip._vendor.packaging.utils import parse_sdist_filename, parse_wheel_filename
 
     try:
-        return str((parse_wheel_filename if file.name.endswith(".whl") else parse_sdist_filename)(file.name)[0])
+        return str((parse_wheel_filename if name.endswith(".whl") else parse_sdist_filename)(name)[0])
     except ValueError:
         return ""
 
@@ -263,17 +271,32 @@ def _tags(file: File) -> frozenset[Any]:
         return frozenset()
 
 
-def _housed(order: Order) -> list[File]:
+def _housed(order: Order, project: str) -> list[File]:
+    """The files of a project in the wheelhouses."""
     found = []
     for wheelhouse in order.wheelhouses:
         try:
-            found += [File(path.name) for path in wheelhouse.iterdir()]
+            paths = [path for path in wheelhouse.iterdir() if _project(path.name) == project]
         except OSError as error:
             raise Refused(
                 "dependency_unavailable", "wheelhouse_unreadable",
                 f"the wheelhouse cannot be read in the installer ({error.strerror}): its folder and files must be readable for everyone",
             ) from error  # fmt: skip
+        found += [File(path.name, _requires_python(path)) for path in paths]
     return found
+
+
+def _requires_python(path: Path) -> str | None:
+    """What a wheel says of the versions of Python that it is for; an index says it for its files."""
+    if path.suffix != ".whl":
+        return None
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            name = next(name for name in wheel.namelist() if _METADATA.fullmatch(name))
+            with wheel.open(name) as file:
+                return email.message_from_bytes(file.read(_METADATA_BYTES)).get("Requires-Python")
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        return None  # the tool says what is wrong with the file
 
 
 def _indexed(order: Order, name: str) -> list[File]:

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from ..channel import Channel
 
@@ -200,6 +201,10 @@ class Pip:
         }  # fmt: skip
         if not offline:
             environment["PIP_INDEX_URL"] = self._order.index_url
+            index = urlsplit(self._order.index_url)
+            if index.scheme == "http":
+                # Unless told that it is meant so, pip passes over an index in plain HTTP, and finds nothing.
+                environment["PIP_TRUSTED_HOST"] = index.netloc.rpartition("@")[2]
             if "SSL_CERT_FILE" in environment:
                 environment["PIP_CERT"] = environment["SSL_CERT_FILE"]
         return environment
