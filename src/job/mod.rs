@@ -27,8 +27,8 @@ pub use refusal::{Refusal, checked, limits, manifest_of, no_package, open_packag
 pub use validation::{Validation, validate};
 
 use crate::deps::Deps;
-use crate::egress::Egress;
-use crate::network::Decision;
+use crate::egress::{Egress, Grant};
+use crate::network::{Decision, Purpose};
 use crate::packages::{self, Manifest, Package, Requirements};
 use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Requested};
 use request::{labels, spec};

@@ -88,12 +88,6 @@ impl Package {
         self.unpacked_bytes
     }
 
-    /// The sum of the sizes of the files that a job gets, in bytes.
-    #[must_use]
-    pub fn job_bytes(&self) -> u64 {
-        self.job_files().map(|(_, contents)| contents.len() as u64).sum()
-    }
-
     /// The sha256 of the canonical zip, in lower-case hexadecimal: the same for a folder and any zip of it.
     #[must_use]
     pub fn package_sha256(&self) -> &str {

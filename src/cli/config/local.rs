@@ -2,8 +2,9 @@
 
 use crate::cli::progress::Screen;
 use crate::cli::{cancel_on_signals, node, run};
+use crate::egress::Grant;
 use crate::job::{self, Cells, Identity, Input, JobReport, Node, Prepared, Refusal};
-use crate::network::Decision;
+use crate::network::{Decision, Purpose};
 use crate::packages::{Manifest, Package};
 use crate::sandbox::{Failure, FailureKind, Limits, Outcome, Requested};
 use crate::settings::Settings;
@@ -77,7 +78,8 @@ impl Local {
     pub async fn run(&self, inputs: Vec<PathBuf>, screen: &mut Screen) -> Result<Done, Failure> {
         let Checked { package, manifest, limits, network } = &self.checked;
         let (of, within) = (Arc::clone(package), limits.clone());
-        let opening = tokio::task::spawn_blocking(move || job::open_inputs(&inputs, &of, &within));
+        let beside = self.node.egress.ca_bundle(&Grant::of(network, Purpose::Run)).cloned();
+        let opening = tokio::task::spawn_blocking(move || job::open_inputs(&inputs, &of, &within, beside.as_ref()));
         let inputs: Vec<Input> = opening.await.map_err(|error| failed("reading the inputs", &error))??;
         let prepared = Prepared::new(
             Arc::clone(package),
