@@ -146,6 +146,8 @@ codes! {
     QueueFull = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     /// So many activations of the workspace run or wait already.
     ActivationsBusy = "activations_busy", TOO_MANY_REQUESTS, "Too many activations wait";
+    /// So many validations of the workspace run or wait already.
+    ValidationsBusy = "validations_busy", TOO_MANY_REQUESTS, "Too many validations wait";
     /// The key sends requests faster than it may.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     /// The key has as many streams and waiting requests open as it may.

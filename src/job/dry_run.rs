@@ -33,6 +33,21 @@ pub struct DryRun {
     pub left_behind: Option<String>,
 }
 
+/// Says that the scripts of a package were not tried out, and why; `hint` is what the reader may do about it.
+#[must_use]
+pub fn not_tried(why: &str, hint: &str) -> Diagnostic {
+    let code = Code::DryRunSkipped;
+    Diagnostic {
+        level: code.level(),
+        code,
+        path: MANIFEST.to_owned(),
+        pointer: None,
+        line: None,
+        message: format!("The scripts were not tried out: {}.", why.trim_end_matches('.')),
+        hint: Some(hint.to_owned()),
+    }
+}
+
 /// Tries out the scripts of a checked package: makes its dependencies ready, as an activation does, and runs its scripts in a
 /// container of the profile that jobs have, without network, without inputs, and under tight limits. `cancel` turning true ends
 /// it; no container is left when this returns, unless Docker does not remove it.

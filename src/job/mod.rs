@@ -18,7 +18,7 @@ mod validation;
 pub use activation::{Activation, HookOutput, HookRun, OutputLine, activate};
 pub use cells::{Cell, Cells, read_cells};
 pub use dependencies::place;
-pub use dry_run::{DryRun, dry_run};
+pub use dry_run::{DryRun, dry_run, not_tried};
 pub use execution::{Executed, JobReport, execute};
 pub use identity::{Identity, container_name};
 pub use inputs::{Input, MAX_INPUTS, inputs_fit, open_all as open_inputs};

@@ -1,7 +1,7 @@
 //! What can be said about a package before it is published.
 
 use super::refusal::{package_caps, to_values};
-use crate::packages::{self, Counts, Package};
+use crate::packages::{self, Counts, Diagnostic, Level, Package};
 use crate::sandbox::{Caps, Failure, FailureKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,9 +28,26 @@ impl Validation {
         });
         Self { diagnostics: vec![diagnostic], counts: Counts { errors: 1, ..Counts::default() }, package_sha256: None }
     }
+
+    /// Adds what was found later; errors still come first.
+    pub fn add(&mut self, found: &[Diagnostic]) {
+        for diagnostic in found {
+            match diagnostic.level {
+                Level::Error => self.counts.errors += 1,
+                Level::Warning => self.counts.warnings += 1,
+                Level::Info => self.counts.infos += 1,
+            }
+        }
+        self.diagnostics.extend(to_values(found));
+        self.diagnostics.sort_by_key(|diagnostic| match diagnostic["level"].as_str() {
+            Some("error") => 0,
+            Some("warning") => 1,
+            _ => 2,
+        });
+    }
 }
 
-/// Everything that can be told about a package that nobody has published yet.
+/// What can be told about a package that nobody has published yet without running any of it.
 ///
 /// # Errors
 /// `host_io` when it could not be looked at.

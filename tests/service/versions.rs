@@ -2,8 +2,8 @@
 
 use crate::schema;
 use crate::support::http::{Answer, form};
-use crate::support::server::{Registered, Tenant, ids, shared, shared_on_postgres};
-use crate::support::{Package, zips};
+use crate::support::server::{Registered, Server, Tenant, eventually, ids, shared, shared_on_postgres};
+use crate::support::{Docker, Package, zips};
 use serde_json::{Value, json};
 
 fn of(tenant: &Tenant, config: &Registered, rest: &str) -> String {
@@ -260,12 +260,12 @@ fn validating_says_all_of_it_and_keeps_nothing() {
         record
     };
     let good = validate(&Package::new().zip());
-    assert_eq!((&good["valid"], &good["errors"]), (&json!(true), &json!(0)));
+    assert_eq!((&good["valid"], &good["errors"], &good["dry_run"]), (&json!(true), &json!(0), &json!(true)));
     let config = tenant.config(&Package::new());
     assert_eq!(good["package_sha256"], versions(&tenant, &config)[0]["package_sha256"]);
     let broken = Package::new().manifest(json!({"colums": {}, "info": {"version": 3}}));
     let bad = validate(&broken.file("requirements.txt", "https://example.com/x.whl\n").zip());
-    assert_eq!(bad["valid"], false);
+    assert_eq!((&bad["valid"], &bad["dry_run"]), (&json!(false), &json!(false)));
     let codes: Vec<&str> =
         bad["diagnostics"].as_array().unwrap().iter().map(|said| said["code"].as_str().unwrap()).collect();
     assert!(["unknown_key", "wrong_type", "requirement_source"].iter().all(|code| codes.contains(code)), "{codes:?}");
@@ -280,4 +280,36 @@ fn validating_says_all_of_it_and_keeps_nothing() {
         assert!(!none.to_string().contains(server.temporary().to_str().unwrap()), "no path of this machine: {none}");
     }
     assert_eq!(versions(&tenant, &config).len(), 1);
+}
+
+/// What only an import or a call can show, for a package that is sent and for a draft of it.
+#[test]
+fn validating_tries_scripts_out_in_a_container_and_leaves_none() {
+    let server = Server::start(&[]);
+    let tenant = server.tenant();
+    let raises = Package::new().hook("on_job_start", "import no_such_module\ndef run(**_):\n    pass\n");
+    let (content_type, body) = form(&[("package", Some("p.zip"), &raises.zip())]);
+    let validate = || {
+        let answer = tenant.editor.post(tenant.path("/configs/validate")).body(&content_type, &body).send();
+        answer.expect(200).json()
+    };
+    let said = validate();
+    assert_eq!((&said["valid"], &said["dry_run"]), (&json!(false), &json!(true)), "{said:#}");
+    let first = &said["diagnostics"][0];
+    assert_eq!((&first["code"], &first["level"]), (&json!("script_import_failed"), &json!("error")), "{said:#}");
+    assert_eq!((&first["path"], &first["line"]), (&json!("hooks/on_job_start.py"), &json!(1)), "{said:#}");
+    let config = tenant.config(&raises);
+    let made = tenant.editor.post(of(&tenant, &config, "/drafts")).json(&json!({})).send().expect(201).json();
+    let draft = of(&tenant, &config, &format!("/drafts/{}/validate", made["draft_id"].as_str().unwrap()));
+    let drafted = tenant.editor.post(&draft).send().expect(200).json();
+    assert_eq!((&drafted["diagnostics"], &drafted["revision"]), (&said["diagnostics"], &made["revision"]));
+
+    // Without scripts there is still an answer.
+    server.admin.put("/api/v1/system/safe-mode").json(&json!({"enabled": true})).send().expect(200);
+    let skipped = validate();
+    server.admin.put("/api/v1/system/safe-mode").json(&json!({"enabled": false})).send().expect(200);
+    assert_eq!((&skipped["valid"], &skipped["dry_run"]), (&json!(true), &json!(false)), "{skipped:#}");
+    assert_eq!(skipped["diagnostics"][0]["code"], "dry_run_skipped");
+    let instance = server.status()["instance_id"].as_str().unwrap().to_owned();
+    eventually("no container is left", || Docker::connect().containers_of_instance(&instance).is_empty());
 }

@@ -68,7 +68,7 @@ fn effective(app: &App, stored: &Stored) -> EffectiveNetwork {
 }
 
 /// Layers where nothing is set for a package, nor for its workspace unless it is given.
-fn layers(instance: &Instance, workspace: Access) -> Stored {
+pub(super) fn layers(instance: &Instance, workspace: Access) -> Stored {
     Stored {
         instance: instance.network_switch,
         workspace,

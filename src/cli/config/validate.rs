@@ -5,7 +5,7 @@ use crate::cli::progress::Screen;
 use crate::cli::{Exit, Output, cancel_on_signals, fail, node, style};
 use crate::job::{self, Identity, Prepared};
 use crate::network::{self, Access, Layers, Place};
-use crate::packages::{Code, Diagnostic, Level, MANIFEST, Manifest, Package};
+use crate::packages::{Code, Diagnostic, Level, Manifest, Package};
 use crate::sandbox::{Failure, FailureKind, Requested};
 use crate::settings::Settings;
 use serde_json::json;
@@ -43,7 +43,7 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     if !args.static_only {
         match report.manifest {
             // Nothing of a package with errors is run.
-            None if args.require_dry_run => diagnostics.push(skipped("there are errors to mend first".to_owned())),
+            None if args.require_dry_run => diagnostics.push(skipped("there are errors to mend first")),
             None => {}
             Some(manifest) => match dry_run(&args, package, manifest, settings, output).await {
                 Ok(found) => {
@@ -53,7 +53,7 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
                 Err(failure) if failure.kind == FailureKind::Cancelled || args.require_dry_run => {
                     return fail(&failure, &job::to_values(&diagnostics), output);
                 }
-                Err(failure) => diagnostics.push(skipped(failure.message)),
+                Err(failure) => diagnostics.push(skipped(&failure.message)),
             },
         }
         diagnostics.sort_by_key(|diagnostic| diagnostic.level);
@@ -82,17 +82,8 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
     }
 }
 
-fn skipped(why: String) -> Diagnostic {
-    let code = Code::DryRunSkipped;
-    Diagnostic {
-        level: code.level(),
-        code,
-        path: MANIFEST.to_owned(),
-        pointer: None,
-        line: None,
-        message: format!("The scripts were not tried out: {}.", why.trim_end_matches('.')),
-        hint: Some("What was checked holds; --static leaves this out, and --require-dry-run insists on it.".to_owned()),
-    }
+fn skipped(why: &str) -> Diagnostic {
+    job::not_tried(why, "What was checked holds; --static leaves this out, and --require-dry-run insists on it.")
 }
 
 /// Tries out the scripts in a container, with the Python that will run them.
