@@ -26,6 +26,7 @@ enum Start {
 
 /// Every page that has commands which are run, with what it starts from. Pages below docs/, and the README.
 const GUIDES: &[(&str, Start)] = &[
+    ("docs/developers/events.md", Start::Nothing),
     ("docs/examples/README.md", Start::Nothing),
     ("docs/examples/invoices/README.md", Start::Nothing),
     ("docs/examples/membership/README.md", Start::Nothing),
@@ -81,6 +82,7 @@ macro_rules! guides {
 }
 
 guides! {
+    events_for_people: "docs/developers/events.md",
     the_examples: "docs/examples/README.md",
     the_invoices: "docs/examples/invoices/README.md",
     the_membership_roster: "docs/examples/membership/README.md",
