@@ -31,7 +31,9 @@ _CHUNK = 65_536
 _TICK_S = 0.5
 _CLOCK_S = 0.1
 """How often the clocks are looked at while there is much to do; reading one costs as much as relaying a frame."""
-_DISK_LOOK_S = 0.5
+_DISK_LOOK_S, _DISK_LOOK_MAX_S = 0.5, 5.0
+_DISK_LOOK_SHARE = 20
+"""The pause after a look at the disk, as a multiple of what the look took."""
 _ENVIRONMENT = {
     "PATH": "/usr/bin",
     "LANG": "C.UTF-8",
@@ -232,8 +234,11 @@ class Child:
             self.ended.end_hook_timed_out = True
             kill_children()
         if self._set_bytes is not None and self.ended.result is None and now >= self._next_disk_look:
-            self._next_disk_look = now + _DISK_LOOK_S
             self._check_disk(self._set_bytes)
+            done = time.monotonic()
+            # Thousands of files take a while to count, and an install makes thousands.
+            pause = min(max(_DISK_LOOK_S, _DISK_LOOK_SHARE * (done - now)), _DISK_LOOK_MAX_S)
+            self._next_disk_look = done + pause
         limit = int(self._limits["cpu_seconds"])
         used = cgroup.cpu_ms()
         if used is not None and used > limit * 1000 and self.ended.error is None and self.ended.result is None:
