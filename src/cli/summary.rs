@@ -65,11 +65,12 @@ struct Mapping {
     score: f64,
 }
 
+/// A column of a source table, as the artifact names it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Raw {
-    column: String,
-    header: Option<String>,
+pub(super) struct Raw {
+    pub(super) column: String,
+    pub(super) header: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@
 use super::local::Checked;
 use crate::cli::progress::Screen;
 use crate::cli::style::{BAD, DIM, GOOD, STRONG, WARN, paint};
+use crate::cli::summary::Raw;
 use crate::cli::{Exit, Output, fail, style};
 use crate::packages::Manifest;
 use crate::sandbox::Failure;
@@ -71,13 +72,6 @@ struct Header {
 struct SourceColumn {
     column_id: String,
     column: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Raw {
-    column: String,
-    header: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
