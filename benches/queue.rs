@@ -73,7 +73,7 @@ struct Tenant {
 
 impl Tenant {
     async fn make(store: &Store, slug: &str) -> Result<Self> {
-        let workspace = store.create_workspace(slug, slug).await?.id;
+        let workspace = store.create_workspace(slug, slug, None).await?.id;
         let document = Document {
             id: DocumentId::generate(),
             workspace_id: workspace.clone(),
@@ -85,14 +85,14 @@ impl Tenant {
             created_at: now_ms(),
         };
         store.begin_document(&document).await?;
-        store.complete_document(&document).await?;
+        let by = Actor { key_id: KeyId::generate(), name: "bench".into(), request_id: "0".repeat(26) };
+        store.complete_document(&document, &by).await?;
         let version = NewVersion {
             package_sha256: HASH.into(),
             manifest_sha256: "ef".repeat(32),
             manifest_version: "1.0.0".into(),
             package_bytes: 10_000,
         };
-        let by = Actor { key_id: KeyId::generate(), name: "bench".into(), request_id: "bench".into() };
         let (config, version) = store.create_config(&workspace, "orders", "Orders", "", &version, &by).await?;
         let sample = Submission {
             workspace_id: workspace.clone(),
@@ -110,7 +110,7 @@ impl Tenant {
             retry_of: None,
             idempotency: None,
             queue_timeout_ms: None,
-            submitted_by: None,
+            by,
         };
         Ok(Self { workspace, sample })
     }
@@ -256,7 +256,7 @@ async fn fairness(store: &Store, size: &Size) -> Result<()> {
     for weight in WEIGHTS {
         let tenant = Tenant::make(store, &format!("weight-{weight}")).await?;
         let change = WorkspaceChange { weight: Some(weight), ..WorkspaceChange::default() };
-        store.change_workspace(&tenant.workspace, change).await?;
+        store.change_workspace(&tenant.workspace, change, &tenant.sample.by).await?;
         let all: Vec<_> = (0..size.shared).map(|number| tenant.submission(number)).collect();
         for batch in all.chunks(128) {
             store.submit(batch, &DEFAULTS).await?;

@@ -109,6 +109,23 @@ ids! {
     AuditId = "aud_", "audit entry";
 }
 
+impl AuditId {
+    /// The entry of a job's submission: of the same time, and only the job says which.
+    #[must_use]
+    pub fn of_submission(job: &JobId) -> Self {
+        Self(format!("{}{}", Self::PREFIX, job.as_str().trim_start_matches(JobId::PREFIX)).into())
+    }
+
+    /// The lowest and the highest id of a time, ms.
+    #[must_use]
+    pub fn bounds(ms: i64) -> (Self, Self) {
+        // What a ULID can hold ends in the year 10889.
+        let ms = u64::try_from(ms).unwrap_or_default().min((1 << Ulid::TIME_BITS) - 1);
+        let of = |random| Self(format!("{}{}", Self::PREFIX, Ulid::from_parts(ms, random)).into());
+        (of(0), of(u128::MAX))
+    }
+}
+
 /// A ULID after all that this process made before, also within one millisecond: what came first is listed and run first.
 fn next() -> Ulid {
     static LAST: Mutex<Generator> = Mutex::new(Generator::new());
@@ -130,6 +147,24 @@ mod tests {
     fn ids_of_one_process_are_in_order() {
         let ids: Vec<JobId> = (0..1000).map(|_| JobId::generate()).collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn the_bounds_of_a_time_are_ids_and_around_what_is_made_then() {
+        let before = crate::store::now_ms();
+        let (job, id) = (JobId::generate(), AuditId::generate());
+        let entry = AuditId::of_submission(&job);
+        let after = crate::store::now_ms();
+        assert!(entry < id, "the job was first");
+        for id in [&entry, &id] {
+            assert!(AuditId::bounds(before).0 <= *id && *id <= AuditId::bounds(after).1);
+            assert!(AuditId::bounds(before - 10).1 < *id && *id < AuditId::bounds(after + 10).0);
+            assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        }
+        for ms in [i64::MIN, 0, 1, i64::MAX] {
+            let (low, high) = AuditId::bounds(ms);
+            assert!(low < high && low.as_str().parse() == Ok(low.clone()) && high.as_str().parse() == Ok(high));
+        }
     }
 
     #[test]

@@ -240,7 +240,7 @@ pub async fn run(
 /// Makes what a new installation needs: a workspace, and an admin's key whose owner is whoever owns the data directory.
 async fn first_start(store: &Store, data: &Path) -> Result<(), ServiceError> {
     if store.workspaces(None, 1).await?.is_empty() {
-        match store.create_workspace(FIRST_WORKSPACE, "Default").await {
+        match store.create_workspace(FIRST_WORKSPACE, "Default", None).await {
             // Another process on the same database was first.
             Ok(_) | Err(StoreError::Exists(_)) => {}
             Err(error) => return Err(error.into()),
@@ -267,10 +267,9 @@ async fn first_start(store: &Store, data: &Path) -> Result<(), ServiceError> {
         workspace_id: None,
         role: Role::Admin,
         name: "first admin".into(),
-        created_by: None,
         expires_at: None,
     };
-    match store.create_key(new).await {
+    match store.create_key(new, None).await {
         Ok(_) | Err(StoreError::Exists(_)) => {}
         Err(error) => return Err(error.into()),
     }

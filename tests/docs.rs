@@ -1,6 +1,6 @@
 //! The tables in the docs say what the code does, no more and no less.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The code spans in column `column` of the tables of a page whose header row begins with `header`; several in a cell are
 /// several spellings.
@@ -40,6 +40,39 @@ fn every_error_kind_is_in_the_catalogue_and_every_entry_is_a_kind() {
 fn every_action_of_the_audit_is_documented() {
     let code: BTreeSet<String> = ade::store::Action::ALL.iter().map(|action| action.as_str().to_owned()).collect();
     assert_eq!(spans("operations/audit.md", "action", 0), code);
+}
+
+/// What the table of routes in the audit's page says: the action, or none with a reason.
+fn audited() -> BTreeMap<String, Option<String>> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/audit.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| route |")).skip(2);
+    let mut said = BTreeMap::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").map(str::trim).collect();
+        let [route, entry] = cells[..] else { panic!("{row}") };
+        let action = entry.strip_prefix('`').and_then(|entry| entry.strip_suffix('`'));
+        assert!(action.is_some() || entry.strip_prefix("none: ").is_some_and(|why| why.len() > 10), "a reason: {row}");
+        assert!(said.insert(route.trim_matches('`').to_owned(), action.map(str::to_owned)).is_none(), "twice: {row}");
+    }
+    said
+}
+
+#[test]
+fn every_route_that_may_change_something_is_audited_or_says_why_not() {
+    let document: serde_json::Value = serde_json::from_str(&ade::api::openapi::published()).unwrap();
+    let mut routes = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            if ["post", "put", "patch", "delete"].contains(&method.as_str()) {
+                routes.insert(format!("{} {}", method.to_uppercase(), path.strip_prefix("/api/v1").unwrap()));
+            }
+        }
+    }
+    let said = audited();
+    assert_eq!(said.keys().cloned().collect::<BTreeSet<_>>(), routes);
+    // That each writes the entry is seen in tests/service; here, that there is no action without a route.
+    let actions: BTreeSet<String> = ade::store::Action::ALL.iter().map(|action| action.as_str().to_owned()).collect();
+    assert_eq!(said.into_values().flatten().collect::<BTreeSet<_>>(), actions);
 }
 
 /// The text of a cell as a terminal shows it: links without where they lead.

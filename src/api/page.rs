@@ -57,16 +57,14 @@ pub fn bounds(limit: Option<i64>, cursor: Option<&str>) -> Result<(i64, Option<S
     Ok((limit, before))
 }
 
-/// The query parameter `created_after`, ms.
+/// A time that a query parameter names, ms.
 ///
 /// # Errors
 /// `invalid_parameter`.
-pub fn created_after(text: Option<&str>) -> Result<Option<i64>, Problem> {
+pub fn moment(name: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
     let time = text.map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose().map_err(|_| {
         let text = "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z";
-        Problem::new(Code::InvalidParameter)
-            .detail(format!("query parameter created_after: {text}"))
-            .field("created_after", text)
+        Problem::new(Code::InvalidParameter).detail(format!("query parameter {name}: {text}")).field(name, text)
     })?;
     Ok(time.map(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()))
 }

@@ -219,7 +219,7 @@ async fn retain_once(inner: &Inner) -> Result<(), String> {
         let past =
             inner.store.documents_past_retention(before(documents_days), document_bytes, ROUND).await.map_err(text)?;
         for document in past {
-            inner.store.delete_document(&document.workspace_id, &document.id).await.map_err(text)?;
+            inner.store.delete_document(&document.workspace_id, &document.id, None).await.map_err(text)?;
         }
     }
     for document in inner.store.deleted_documents(ROUND).await.map_err(text)? {

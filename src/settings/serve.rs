@@ -98,7 +98,7 @@ pub struct ServeSettings {
     #[arg(long, env = "ADE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Event streams and waiting requests of one key at once
+    /// Event streams, exports of the audit and waiting requests of one key at once
     #[arg(long, env = "ADE_MAX_STREAMS_PER_KEY", value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_streams_per_key: u32,
 

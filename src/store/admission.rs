@@ -327,6 +327,7 @@ impl Admission {
                     job.metadata.as_ref().map(Value::to_string),
                     job.trace_id.as_str(),
                     job.submitted_by.as_ref(),
+                    job.request_id.as_deref().map(str::to_owned),
                     job.queued_at,
                     job.queue_deadline,
                     i64::try_from(job.next_seq).unwrap_or_default(),
@@ -335,7 +336,7 @@ impl Admission {
             .collect();
         tx.insert(
             "INSERT INTO jobs (id, workspace_id, config_id, version_id, state, attempt, retry_of, priority, queue_rank, \
-             input_hash, documents, metadata, trace_id, submitted_by, queued_at, queue_deadline, next_seq) VALUES",
+             input_hash, documents, metadata, trace_id, submitted_by, request_id, queued_at, queue_deadline, next_seq) VALUES",
             "",
             jobs,
         )
@@ -405,7 +406,8 @@ fn new_job(submission: &Submission, attempt: u32, now: i64) -> JobRow {
         documents: submission.documents.clone(),
         metadata: submission.metadata.clone(),
         trace_id: ulid::Ulid::new().to_string().to_lowercase(),
-        submitted_by: submission.submitted_by.clone(),
+        submitted_by: Some(submission.by.key_id.clone()),
+        request_id: Some(submission.by.request_id.clone()),
         queued_at: now,
         queue_deadline: submission.queue_timeout_ms.map(|timeout| now + timeout),
         started_at: None,

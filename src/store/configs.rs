@@ -147,14 +147,20 @@ impl Store {
         workspace: &WorkspaceId,
         id: &ConfigId,
         max_running: Option<i64>,
+        by: &Actor,
     ) -> Result<Option<Config>> {
-        self.db
-            .execute(
-                "UPDATE configs SET max_running = $3 WHERE id = $1 AND workspace_id = $2",
-                args![id, workspace, max_running],
-            )
-            .await?;
-        self.config(workspace, id).await
+        let mut tx = self.db.begin().await?;
+        tx.lock().await?;
+        let sql = "SELECT * FROM configs WHERE id = $1 AND workspace_id = $2";
+        let Some(row) = tx.fetch_one(sql, args![id, workspace]).await? else { return Ok(None) };
+        let mut config = read(&row)?;
+        let before = json!({"max_running": config.max_running});
+        config.max_running = max_running;
+        tx.execute("UPDATE configs SET max_running = $2 WHERE id = $1", args![id, max_running]).await?;
+        let after = json!({"max_running": max_running});
+        let deed = Deed::change(Some(workspace), Action::ConfigChange, ("config", id.as_str()), &before, &after);
+        tx.commit_noted(by, deed).await?;
+        Ok(Some(config))
     }
 
     /// Archives a config, or restores it. An archived one keeps its slug and its versions, and takes no jobs; those that it has

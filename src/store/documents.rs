@@ -1,8 +1,10 @@
 //! Documents: their records; their bytes are blobs.
 
 use super::Store;
+use super::audit::{Action, Actor, Deed};
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{DocumentId, KeyId, WorkspaceId};
+use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// An upload that takes longer than this is given up, ms.
@@ -42,6 +44,15 @@ fn read(row: &Row) -> Result<Document> {
     })
 }
 
+/// What the audit says of a document. An entry stays when all else is gone, so its name, which may be a person's, is not in it.
+fn content(document: &Document) -> Value {
+    json!({"bytes": document.bytes, "sha256": document.sha256})
+}
+
+fn deed<'a>(action: Action, document: &'a Document, before: &Value, after: &Value) -> Option<Deed<'a>> {
+    Deed::change(Some(&document.workspace_id), action, ("document", document.id.as_str()), before, after)
+}
+
 impl Store {
     /// Notes a document whose content is about to be stored. Nobody sees it yet, and unless it is
     /// [completed](Self::complete_document) within a day, its record and its content are swept.
@@ -66,9 +77,9 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn complete_document(&self, document: &Document) -> Result<()> {
-        let completed = self
-            .db
+    pub async fn complete_document(&self, document: &Document, by: &Actor) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let completed = tx
             .execute(
                 "UPDATE documents SET bytes = $2, sha256 = $3, deleted_at = NULL WHERE id = $1",
                 args![&document.id, document.bytes, document.sha256.as_str()],
@@ -77,7 +88,8 @@ impl Store {
         if completed == 0 {
             return Err(super::StoreError::Internal(format!("the upload of {} took longer than a day", document.id)));
         }
-        Ok(())
+        let deed = deed(Action::DocumentUpload, document, &Value::Null, &content(document));
+        tx.commit_noted(by, deed).await
     }
 
     /// Gives up every upload that has not ended. Only for the one process of a database of its own, before it takes any.
@@ -128,23 +140,27 @@ impl Store {
     }
 
     /// Deletes a document unless a job that is not finished needs it. `Some(true)` when it is deleted, `Some(false)` when it
-    /// is in use, `None` when there is none. The blob is the caller's to delete, after.
+    /// is in use, `None` when there is none. The blob is the caller's to delete, after. `by` is none for retention, of which the
+    /// audit says nothing.
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete_document(&self, workspace: &WorkspaceId, id: &DocumentId) -> Result<Option<bool>> {
+    pub async fn delete_document(
+        &self,
+        workspace: &WorkspaceId,
+        id: &DocumentId,
+        by: Option<&Actor>,
+    ) -> Result<Option<bool>> {
         let mut tx = self.db.begin().await?;
         // Submissions look at documents under the same lock, so that none can take this one meanwhile.
         tx.lock().await?;
         let found = tx
             .fetch_one(
-                "SELECT id FROM documents WHERE id = $1 AND workspace_id = $2 AND deleted_at IS NULL",
+                "SELECT * FROM documents WHERE id = $1 AND workspace_id = $2 AND deleted_at IS NULL",
                 args![id, workspace],
             )
             .await?;
-        if found.is_none() {
-            return Ok(None);
-        }
+        let Some(found) = found else { return Ok(None) };
         let user = tx
             .fetch_one(
                 "SELECT j.id FROM job_documents d JOIN jobs j ON j.id = d.job_id \
@@ -156,6 +172,12 @@ impl Store {
             return Ok(Some(false));
         }
         tx.execute("UPDATE documents SET deleted_at = $2 WHERE id = $1", args![id, now_ms()]).await?;
+        if let Some(by) = by {
+            let document = read(&found)?;
+            if let Some(deed) = deed(Action::DocumentDelete, &document, &content(&document), &Value::Null) {
+                tx.note(by, deed).await?;
+            }
+        }
         tx.commit().await?;
         Ok(Some(true))
     }
@@ -230,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/x.db", folder.path().display())).await.unwrap();
         store.instance().await.unwrap();
-        let workspace_id = store.create_workspace("w", "w").await.unwrap().id;
+        let workspace_id = store.create_workspace("w", "w", None).await.unwrap().id;
         let upload = || Document {
             id: DocumentId::generate(),
             workspace_id: workspace_id.clone(),
@@ -249,7 +271,8 @@ mod tests {
             store.deleted_documents(10).await.unwrap().into_iter().map(|document| document.id).collect();
         assert_eq!(swept, [given_up.id]);
         store.forget_document(&going_on.id).await.unwrap();
-        store.complete_document(&going_on).await.unwrap();
+        let by = Actor { key_id: KeyId::generate(), name: "root".into(), request_id: String::new() };
+        store.complete_document(&going_on, &by).await.unwrap();
         assert!(store.document(&workspace_id, &going_on.id).await.unwrap().is_some());
     }
 }

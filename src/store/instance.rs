@@ -1,10 +1,12 @@
 //! The installation's one row, and the nodes that work for it.
 
+use super::audit::{Action, Actor, Deed};
 use super::db::{Result, Tx, args, now_ms};
 use super::{Store, StoreError};
 use crate::ids::{InstanceId, NodeId};
 use crate::network::Switch;
 use crate::text::texts;
+use serde_json::{Value, json};
 
 texts! {
     /// Whether the queue takes jobs and hands them out.
@@ -122,6 +124,14 @@ fn read(row: &super::db::Row) -> Result<Instance> {
     })
 }
 
+/// What [`InstanceChange`] changes.
+fn changeable(instance: &Instance) -> Value {
+    json!({
+        "queue_state": instance.queue_state, "safe_mode": instance.safe_mode, "max_queued": instance.max_queued,
+        "max_concurrency": instance.max_concurrency,
+    })
+}
+
 impl Store {
     /// The installation; made on the first call ever.
     ///
@@ -145,9 +155,10 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn change_instance(&self, change: InstanceChange) -> Result<Instance> {
+    pub async fn change_instance(&self, change: InstanceChange, by: &Actor) -> Result<Instance> {
         let mut tx = self.db.begin().await?;
         let mut instance = tx.lock().await?.instance;
+        let before = changeable(&instance);
         instance.queue_state = change.queue_state.unwrap_or(instance.queue_state);
         instance.safe_mode = change.safe_mode.unwrap_or(instance.safe_mode);
         instance.max_queued = change.max_queued.unwrap_or(instance.max_queued);
@@ -157,7 +168,8 @@ impl Store {
             args![instance.queue_state.as_str(), instance.safe_mode, instance.max_queued, instance.max_concurrency],
         )
         .await?;
-        tx.commit().await?;
+        let (action, target) = (Action::InstanceChange, ("instance", instance.id.as_str()));
+        tx.commit_noted(by, Deed::change(None, action, target, &before, &changeable(&instance))).await?;
         Ok(instance)
     }
 

@@ -55,6 +55,7 @@ pub struct JobRow {
     pub metadata: Option<Value>,
     pub trace_id: String,
     pub submitted_by: Option<KeyId>,
+    pub request_id: Option<String>,
     pub queued_at: i64,
     pub queue_deadline: Option<i64>,
     pub started_at: Option<i64>,
@@ -96,6 +97,7 @@ pub(super) fn read(row: &Row) -> Result<JobRow> {
         metadata: row.opt_json("metadata")?,
         trace_id: row.text("trace_id")?,
         submitted_by: row.opt_parsed("submitted_by")?,
+        request_id: row.opt_text("request_id")?,
         queued_at: row.int("queued_at")?,
         queue_deadline: row.opt_int("queue_deadline")?,
         started_at: row.opt_int("started_at")?,
@@ -247,6 +249,7 @@ impl Store {
         let mut tx = self.db.begin().await?;
         // A submission that finds it as its twin must still find it when it answers.
         tx.lock().await?;
+        tx.keep_submission(id).await?;
         tx.execute("DELETE FROM jobs WHERE id = $1 AND completed_at IS NOT NULL", args![id]).await?;
         tx.commit().await
     }

@@ -1,9 +1,12 @@
 //! API keys: hashed at rest, found by their prefix.
 
 use super::Store;
+use super::audit::{Action, Actor, Deed};
 use super::db::{Result, Row, args, now_ms};
+use crate::events::at;
 use crate::ids::{KeyId, WorkspaceId};
 use crate::text::texts;
+use serde_json::json;
 
 texts! {
     /// What a key may do. Each may do all that those before it may.
@@ -60,8 +63,6 @@ pub struct NewKey {
     pub role: Role,
     /// What it is for.
     pub name: String,
-    /// Who makes it.
-    pub created_by: Option<KeyId>,
     /// When it stops working, ms.
     pub expires_at: Option<i64>,
 }
@@ -83,11 +84,11 @@ fn read(row: &Row) -> Result<Key> {
 }
 
 impl Store {
-    /// Stores a key.
+    /// Stores a key; `by` is none for the service itself, of which the audit says nothing.
     ///
     /// # Errors
     /// `Exists` when the prefix is taken.
-    pub async fn create_key(&self, new: NewKey) -> Result<Key> {
+    pub async fn create_key(&self, new: NewKey, by: Option<&Actor>) -> Result<Key> {
         let key = Key {
             id: KeyId::generate(),
             prefix: new.prefix,
@@ -95,22 +96,30 @@ impl Store {
             workspace_id: new.workspace_id,
             role: new.role,
             name: new.name,
-            created_by: new.created_by,
+            created_by: by.map(|by| by.key_id.clone()),
             created_at: now_ms(),
             expires_at: new.expires_at,
             revoked_at: None,
             last_used_at: None,
         };
-        self.db
-            .execute(
-                "INSERT INTO api_keys (id, prefix, secret_sha256, workspace_id, role, name, created_by, created_at, expires_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                args![
-                    &key.id, key.prefix.as_str(), key.secret_sha256.as_str(), key.workspace_id.as_ref(),
-                    key.role.as_str(), key.name.as_str(), key.created_by.as_ref(), key.created_at, key.expires_at,
-                ],
-            )
-            .await?;
+        let mut tx = self.db.begin().await?;
+        tx.execute(
+            "INSERT INTO api_keys (id, prefix, secret_sha256, workspace_id, role, name, created_by, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            args![
+                &key.id, key.prefix.as_str(), key.secret_sha256.as_str(), key.workspace_id.as_ref(), key.role.as_str(),
+                key.name.as_str(), key.created_by.as_ref(), key.created_at, key.expires_at,
+            ],
+        )
+        .await?;
+        if let Some(by) = by {
+            let detail = json!({"before": null, "after": {
+                "prefix": key.prefix, "name": key.name, "role": key.role, "expires_at": key.expires_at.map(at),
+            }});
+            let (workspace, target) = (key.workspace_id.as_ref(), ("key", key.id.as_str()));
+            tx.note(by, Deed { workspace, action: Action::KeyCreate, target, detail }).await?;
+        }
+        tx.commit().await?;
         Ok(key)
     }
 
@@ -152,11 +161,20 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke_key(&self, id: &KeyId) -> Result<Option<Key>> {
-        self.db
-            .execute("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", args![id, now_ms()])
-            .await?;
-        self.key(id).await
+    pub async fn revoke_key(&self, id: &KeyId, by: &Actor) -> Result<Option<Key>> {
+        let mut tx = self.db.begin().await?;
+        let sql = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING *";
+        let Some(row) = tx.fetch_one(sql, args![id, now_ms()]).await? else {
+            drop(tx);
+            return self.key(id).await;
+        };
+        let key = read(&row)?;
+        let shown = |revoked: Option<i64>| json!({"prefix": key.prefix, "revoked_at": revoked.map(at)});
+        let detail = json!({"before": shown(None), "after": shown(key.revoked_at)});
+        let (workspace, target) = (key.workspace_id.as_ref(), ("key", id.as_str()));
+        tx.note(by, Deed { workspace, action: Action::KeyRevoke, target, detail }).await?;
+        tx.commit().await?;
+        Ok(Some(key))
     }
 
     /// Notes that a key was used.

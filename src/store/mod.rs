@@ -25,7 +25,7 @@ mod workspaces;
 
 pub use activation::Moved;
 pub use admission::Totals;
-pub use audit::{Action, Actor, AuditEntry, AuditFilter};
+pub use audit::{Action, Actor, AuditEntry, AuditFilter, AuditPart};
 pub use configs::{Blocked, Config};
 pub use db::now_ms;
 pub use documents::Document;

@@ -2,7 +2,7 @@
 //! already is no change.
 
 use super::audit::{Action, Actor, Deed};
-use super::db::{Result, Tx, args};
+use super::db::{Result, args};
 use super::{Config, Instance, Store, Workspace, configs, workspaces};
 use crate::ids::{ConfigId, WorkspaceId};
 use crate::network::{Access, HostPattern, Stored, Switch};
@@ -23,16 +23,6 @@ pub struct ConfigNetworkChange {
 
 fn of_config(config: &Config) -> Value {
     json!({"access": config.network, "allowed_hosts": config.allowed_hosts, "source_builds": config.source_builds})
-}
-
-/// Writes the entry of a change and ends its transaction, unless nothing is changed.
-async fn noted(mut tx: Tx, by: &Actor, mut deed: Deed<'_>, before: Value, after: Value) -> Result<()> {
-    if before == after {
-        return Ok(());
-    }
-    deed.detail = json!({"before": before, "after": after});
-    tx.note(by, deed).await?;
-    tx.commit().await
 }
 
 impl Store {
@@ -64,9 +54,8 @@ impl Store {
         let before = json!({"switch": instance.network_switch});
         instance.network_switch = switch;
         tx.execute("UPDATE instance SET network_switch = $1", args![switch.map(|switch| switch.to_string())]).await?;
-        let deed =
-            Deed { workspace: None, action: SET, target: ("instance", instance.id.as_str()), detail: Value::Null };
-        noted(tx, by, deed, before, json!({"switch": switch})).await?;
+        let deed = Deed::change(None, SET, ("instance", instance.id.as_str()), &before, &json!({"switch": switch}));
+        tx.commit_noted(by, deed).await?;
         Ok(instance)
     }
 
@@ -89,8 +78,8 @@ impl Store {
         let before = json!({"access": workspace.network});
         workspace.network = access;
         tx.execute("UPDATE workspaces SET network = $2 WHERE id = $1", args![id, access.as_str()]).await?;
-        let deed = Deed { workspace: Some(id), action: SET, target: ("workspace", id.as_str()), detail: Value::Null };
-        noted(tx, by, deed, before, json!({"access": access})).await?;
+        let deed = Deed::change(Some(id), SET, ("workspace", id.as_str()), &before, &json!({"access": access}));
+        tx.commit_noted(by, deed).await?;
         Ok(Some(workspace))
     }
 
@@ -121,9 +110,8 @@ impl Store {
             args![id, config.network.as_str(), json!(config.allowed_hosts).to_string(), config.source_builds],
         )
         .await?;
-        let deed =
-            Deed { workspace: Some(workspace), action: SET, target: ("config", id.as_str()), detail: Value::Null };
-        noted(tx, by, deed, before, of_config(&config)).await?;
+        let deed = Deed::change(Some(workspace), SET, ("config", id.as_str()), &before, &of_config(&config));
+        tx.commit_noted(by, deed).await?;
         Ok(Some(config))
     }
 }

@@ -1,13 +1,14 @@
 //! The transactions of the queue but for submissions, which are in `admission`: claim, seal, end, re-queue, cancel, sweep. Each locks the queue, does all it does
 //! or nothing, and leaves every counter exact.
 
+use super::audit::{Action, Actor, Deed};
 use super::db::{Arg, Result, Tx, args};
 use super::instance::{Locked, QueueState};
 use super::jobs::{self, DocumentRef, JobRow};
 use super::{Store, StoredEvent};
 use crate::blob::Digest;
 use crate::events::{Event, Level};
-use crate::ids::{ConfigId, JobId, KeyId, NodeId, VersionId, WorkspaceId};
+use crate::ids::{ConfigId, JobId, NodeId, VersionId, WorkspaceId};
 use crate::queue::{JobState, SHARE};
 use crate::sandbox::{Failure, FailureKind};
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ pub struct Submission {
     /// How long it may wait, ms.
     pub queue_timeout_ms: Option<i64>,
     /// Who submits it.
-    pub submitted_by: Option<KeyId>,
+    pub by: Actor,
 }
 
 /// A job that is in the queue.
@@ -433,7 +434,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId) -> Result<Cancelled> {
+    pub async fn cancel(&self, workspace: &WorkspaceId, id: &JobId, by: &Actor) -> Result<Cancelled> {
         let mut tx = self.db.begin().await?;
         let locked = tx.lock().await?;
         let Some(row) = tx.lock_job(id).await? else { return Ok(Cancelled::NotFound) };
@@ -457,9 +458,15 @@ impl Store {
             JobState::Cancelling | JobState::Cancelled => return Ok(Cancelled::Accepted(Box::new(job))),
             JobState::Succeeded | JobState::Failed => return Ok(Cancelled::Finished(job.state)),
         }
-        let row = tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![id]).await?;
+        let Some(row) = tx.fetch_one("SELECT * FROM jobs WHERE id = $1", args![id]).await? else {
+            return Ok(Cancelled::NotFound);
+        };
+        let now = jobs::read(&row)?;
+        let detail = json!({"before": {"status": job.state}, "after": {"status": now.state}});
+        let deed = Deed { workspace: Some(workspace), action: Action::JobCancel, target: ("job", id.as_str()), detail };
+        tx.note(by, deed).await?;
         tx.commit().await?;
-        row.map_or(Ok(Cancelled::NotFound), |row| Ok(Cancelled::Accepted(Box::new(jobs::read(&row)?))))
+        Ok(Cancelled::Accepted(Box::new(now)))
     }
 }
 

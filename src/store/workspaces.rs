@@ -1,9 +1,11 @@
 //! Workspaces: tenants, and their share of the queue.
 
 use super::Store;
+use super::audit::{Action, Actor, Deed};
 use super::db::{Result, Row, args, now_ms};
 use crate::ids::{VersionId, WorkspaceId};
 use crate::network::Access;
+use serde_json::{Value, json};
 
 /// A workspace.
 #[derive(Debug, Clone)]
@@ -69,12 +71,20 @@ pub(super) fn read(row: &Row) -> Result<Workspace> {
     })
 }
 
+/// What [`WorkspaceChange`] changes.
+fn changeable(workspace: &Workspace) -> Value {
+    json!({
+        "title": workspace.title, "weight": workspace.weight, "max_queued": workspace.max_queued,
+        "max_running": workspace.max_running, "paused": workspace.paused,
+    })
+}
+
 impl Store {
-    /// Makes a workspace.
+    /// Makes a workspace; `by` is none for the service itself, of which the audit says nothing.
     ///
     /// # Errors
     /// `Exists` when the slug is taken.
-    pub async fn create_workspace(&self, slug: &str, title: &str) -> Result<Workspace> {
+    pub async fn create_workspace(&self, slug: &str, title: &str, by: Option<&Actor>) -> Result<Workspace> {
         let id = WorkspaceId::generate();
         let mut tx = self.db.begin().await?;
         let share = tx.lock().await?.share_clock;
@@ -84,6 +94,11 @@ impl Store {
         )
         .await?;
         let row = tx.fetch_one("SELECT * FROM workspaces WHERE id = $1", args![&id]).await?;
+        if let Some(by) = by {
+            let detail = json!({"before": null, "after": {"slug": slug, "title": title}});
+            let (action, target) = (Action::WorkspaceCreate, ("workspace", id.as_str()));
+            tx.note(by, Deed { workspace: Some(&id), action, target, detail }).await?;
+        }
         tx.commit().await?;
         row.as_ref().map(read).unwrap_or_else(|| Err(super::StoreError::Internal("the workspace is gone".into())))
     }
@@ -144,13 +159,19 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn change_workspace(&self, id: &WorkspaceId, change: WorkspaceChange) -> Result<Option<Workspace>> {
+    pub async fn change_workspace(
+        &self,
+        id: &WorkspaceId,
+        change: WorkspaceChange,
+        by: &Actor,
+    ) -> Result<Option<Workspace>> {
         let mut tx = self.db.begin().await?;
         tx.lock().await?;
         let Some(row) = tx.fetch_one("SELECT * FROM workspaces WHERE id = $1", args![id]).await? else {
             return Ok(None);
         };
         let mut workspace = read(&row)?;
+        let before = changeable(&workspace);
         workspace.title = change.title.unwrap_or(workspace.title);
         workspace.weight = change.weight.unwrap_or(workspace.weight);
         workspace.max_queued = change.max_queued.unwrap_or(workspace.max_queued);
@@ -164,7 +185,8 @@ impl Store {
             ],
         )
         .await?;
-        tx.commit().await?;
+        let (action, target) = (Action::WorkspaceChange, ("workspace", id.as_str()));
+        tx.commit_noted(by, Deed::change(Some(id), action, target, &before, &changeable(&workspace))).await?;
         Ok(Some(workspace))
     }
 }

@@ -281,9 +281,9 @@ fn the_network_policy_is_shown_and_set_and_its_audit_listed() {
         assert!(text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
     }
 
-    // The package was registered; two of the switch, one of the other workspace, three of the package.
+    // The package was registered and the other workspace made; two of the switch, one of the other workspace, three of the package.
     let entries = |args: &[&str]| service.json(&[&["audit"][..], args].concat(), 0)["items"].as_array().unwrap().len();
-    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (7, 1, 4));
+    assert_eq!((entries(&[]), entries(&["--workspace", "acme"]), entries(&["--workspace", "default"])), (8, 2, 4));
     assert_eq!((entries(&["--limit", "2"]), entries(&["--after", "2999-01-01T00:00:00Z"])), (2, 0));
     assert_eq!((entries(&["--action", "network.set"]), entries(&["--action", "x"])), (6, 0));
     let listed = text(&service.call(&["audit", "--limit", "1"]).stdout);
@@ -291,7 +291,51 @@ fn the_network_policy_is_shown_and_set_and_its_audit_listed() {
     // A key of a workspace sees its own.
     let owner = service.json(&["keys", "create", "--name", "boss", "--role", "owner", "--workspace", "acme"], 0);
     let secret = owner["key"].as_str().unwrap();
-    assert_eq!(entries(&["--api-key", secret]), 1);
+    assert_eq!(entries(&["--api-key", secret]), 3, "and the making of the key");
     let refused = service.json(&["network", "set", "--access", "allow", "--api-key", secret], 2);
     assert_eq!(refused["error"]["kind"], "forbidden");
+}
+
+#[test]
+fn the_audit_is_asked_who_did_what_and_exported_whole() {
+    let service = Service::start();
+    service.register("plain", &Package::new());
+    let job = service.submit("plain");
+    service.wait_until(&job, "succeeded");
+    let shown = |args: &[&str]| -> Vec<String> {
+        let listed = service.json(&[&["audit"][..], args].concat(), 0);
+        listed["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(shown(&[]), ["job.submit", "document.upload", "config.create"]);
+    assert_eq!(shown(&["--target", &job]), ["job.submit"]);
+    assert_eq!(shown(&["--action", "config.create,job.submit"]), ["job.submit", "config.create"]);
+    let me = service.json(&["keys", "list", "--admin"], 0)["items"][0]["key_id"].as_str().unwrap().to_owned();
+    assert_eq!(shown(&["--key", &me]).len(), 3);
+    assert!(shown(&["--key", &format!("key_{}", "0".repeat(26))]).is_empty());
+    assert!(shown(&["--until", "2020-01-01T00:00:00Z"]).is_empty());
+    let listed = text(&service.call(&["audit", "--target", &job]).stdout);
+    assert!(listed.contains("job.submit") && listed.contains("config_version_id: cfgv_"), "{listed}");
+
+    let all = service.json(&["audit"], 0)["items"].clone();
+    let lines = |output: &[u8]| -> Value {
+        text(output).lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>().into()
+    };
+    let export = service.call(&["audit", "export"]);
+    assert_eq!((export.status.code(), lines(&export.stdout)), (Some(0), all.clone()), "{}", text(&export.stderr));
+    let file = service.root().join("audit.ndjson");
+    let export = service.call(&["audit", "export", "--out", file.to_str().unwrap(), "--workspace", "default"]);
+    assert!(export.status.success() && text(&export.stderr).contains("wrote"), "{}", text(&export.stderr));
+    assert_eq!(lines(&std::fs::read(&file).unwrap()), all);
+    let of_job = service.call(&["audit", "export", "--target", &job]);
+    assert_eq!(lines(&of_job.stdout), json!([all[0]]));
+    for (args, words) in [
+        (&["audit", "--limit", "3", "export"][..], "export_has_all"),
+        (&["audit", "export", "--limit", "3"], "unexpected argument"),
+        (&["audit", "export", "--after", "yesterday"], "created_after"),
+        (&["audit", "--key", "nobody"], "key_01"),
+        (&["audit", "export", "--out", "/nowhere/x"], "/nowhere/x"),
+    ] {
+        let output = service.call(args);
+        assert!(!output.status.success() && text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
+    }
 }

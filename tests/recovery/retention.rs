@@ -70,6 +70,13 @@ fn jobs_and_documents_past_their_age_go_with_their_files_and_what_is_in_use_stay
         });
     }
     eventually("old documents are gone", 10, || documents(&node).len() == 2);
+    // Who submitted what outlives what was submitted, each in its place; retention is nobody, and has no entry.
+    let audit = node.get("/api/v1/system/audit?action=job.submit,document.delete").expect(200).json();
+    let targets: Vec<&str> =
+        audit["items"].as_array().unwrap().iter().map(|entry| entry["target_id"].as_str().unwrap()).collect();
+    let submitted: Vec<&str> = finished.iter().chain([&waiting]).rev().map(String::as_str).collect();
+    assert_eq!(targets, submitted);
+    assert!(audit["items"].as_array().unwrap().iter().all(|entry| entry["key_name"] == "first admin"), "{audit}");
     assert_job(&node, &finished[3], Must::Succeed);
     node.put("/api/v1/system/queue", &json!({"state": "on"})).expect(200);
     assert_job(&node, &waiting, Must::Succeed);

@@ -6,6 +6,7 @@
 mod support;
 
 mod activation;
+mod audit;
 mod configs;
 mod documents;
 mod drafts;

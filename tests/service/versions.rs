@@ -216,7 +216,7 @@ fn the_active_version_is_archived_only_after_it_was_taken_back_and_all_of_it_is_
     let cursor = page["next_cursor"].as_str().unwrap();
     let rest = tenant.viewer.get(format!("{route}?limit=4&cursor={cursor}")).send().expect(200).json();
     assert_eq!([ids(&page, "audit_id"), ids(&rest, "audit_id")].concat(), ids(&history, "audit_id"));
-    let audit = tenant.owner.get(tenant.path("/audit")).send().expect(200).json();
+    let audit = tenant.owner.get(tenant.path(&format!("/audit?target_id={}", config.config))).send().expect(200).json();
     assert_eq!(ids(&audit, "audit_id"), ids(&history, "audit_id"), "the audit has the same, and more of it");
 }
 

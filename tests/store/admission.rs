@@ -1,6 +1,6 @@
 //! Submitting: what is taken, what is refused, and that the bounds are exact.
 
-use crate::harness::Tenant;
+use crate::harness::{Tenant, actor};
 use ade::ids::JobId;
 use ade::queue::{Admissions, JobState, PRIORITY_STEP_MS};
 use ade::store::{Cancelled, InstanceChange, JobFilter, QueueState, Refused, Scope, Submission, WorkspaceChange};
@@ -63,7 +63,7 @@ on_both! {
         assert_eq!(ids(&world, &tenant, of_second, 100).await.len(), 3);
         let with_document = JobFilter { document_id: Some(document.document_id), ..JobFilter::default() };
         assert_eq!(ids(&world, &tenant, with_document, 100).await.len(), 3);
-        let cancelled = world.store.cancel(&tenant.workspace, &made[4].id).await.expect("an answer");
+        let cancelled = world.store.cancel(&tenant.workspace, &made[4].id, &actor("someone")).await.expect("an answer");
         assert!(matches!(cancelled, Cancelled::Accepted(_)));
         let final_ones = JobFilter { states: vec![JobState::Cancelled, JobState::Failed], ..JobFilter::default() };
         assert_eq!(ids(&world, &tenant, final_ones, 100).await, [made[4].id.clone()]);
@@ -125,7 +125,7 @@ on_both! {
     async fn a_stored_bound_goes_before_the_setting(world) {
         let tenant = world.tenant("acme").await;
         let bound = InstanceChange { max_queued: Some(Some(1)), ..InstanceChange::default() };
-        world.store.change_instance(bound).await.expect("changed");
+        world.store.change_instance(bound, &actor("root")).await.expect("changed");
         world.submit(tenant.submission()).await;
         let why = world.try_submit(tenant.submission()).await.expect_err("refused");
         assert_eq!(why, Refused::Full { scope: Scope::Instance, queued: 1, max: 1 });
@@ -233,7 +233,7 @@ on_both! {
         assert!(known.replayed && known.job.id == third.id, "an attempt at the same job");
         // One that is being cancelled will bring nothing.
         let third = world.claim_one().await;
-        world.store.cancel(&tenant.workspace, &third.id).await.expect("an answer");
+        world.store.cancel(&tenant.workspace, &third.id, &actor("someone")).await.expect("an answer");
         let fourth = world.submit(again(&second)).await;
         assert_eq!(fourth.attempt, 4);
 
@@ -275,7 +275,7 @@ on_both! {
         assert_eq!(twin.job.id, job.id);
         let other = world.try_submit(with_key(tenant.submission(), "k", "two")).await;
         assert_eq!(other.expect_err("refused"), Refused::OtherRequest);
-        world.store.cancel(&tenant.workspace, &job.id).await.expect("cancelled");
+        world.store.cancel(&tenant.workspace, &job.id, &actor("someone")).await.expect("cancelled");
         let again = world.try_submit(with_key(submission, "k", "one")).await.expect("taken");
         assert!(again.replayed && again.job.id == job.id, "the stored answer, although the twin has ended");
     }
@@ -283,7 +283,7 @@ on_both! {
     async fn a_key_whose_job_retention_has_deleted_is_free_again_and_hurts_nobody_in_its_batch(world) {
         let tenant = world.tenant("acme").await;
         let job = world.submit(with_key(tenant.submission(), "k", "one")).await;
-        world.store.cancel(&tenant.workspace, &job.id).await.expect("cancelled");
+        world.store.cancel(&tenant.workspace, &job.id, &actor("someone")).await.expect("cancelled");
         world.store.delete_job(&job.id).await.expect("deleted");
         let batch = [tenant.submission(), with_key(tenant.submission(), "k", "one")];
         let (answers, _) = world.store.submit(&batch, &world.defaults).await.expect("the batch has its answers");
@@ -293,7 +293,7 @@ on_both! {
     async fn a_document_that_is_gone_is_named(world) {
         let tenant = world.tenant("acme").await;
         let gone = world.document(&tenant.workspace, 1).await;
-        let deleted = world.store.delete_document(&tenant.workspace, &gone.document_id).await.expect("an answer");
+        let deleted = world.store.delete_document(&tenant.workspace, &gone.document_id, None).await.expect("an answer");
         assert_eq!(deleted, Some(true));
         let submission = Submission { documents: vec![tenant.document.clone(), gone.clone()], ..tenant.submission() };
         let why = world.try_submit(submission).await.expect_err("refused");
@@ -303,13 +303,13 @@ on_both! {
     async fn a_document_in_use_is_kept_until_its_job_has_ended(world) {
         let tenant = world.tenant("acme").await;
         let delete = || async {
-            world.store.delete_document(&tenant.workspace, &tenant.document.document_id).await.expect("an answer")
+            world.store.delete_document(&tenant.workspace, &tenant.document.document_id, None).await.expect("an answer")
         };
         world.submit(tenant.submission()).await;
         assert_eq!(delete().await, Some(false));
         let job = world.claim_one().await;
         assert_eq!(delete().await, Some(false));
-        world.store.cancel(&tenant.workspace, &job.id).await.expect("cancelling");
+        world.store.cancel(&tenant.workspace, &job.id, &actor("someone")).await.expect("cancelling");
         assert_eq!(delete().await, Some(false));
         assert!(world.finish(&job, JobState::Cancelled).await);
         assert_eq!(delete().await, Some(true));
@@ -324,17 +324,17 @@ on_both! {
         let set = |state| InstanceChange { queue_state: Some(state), ..InstanceChange::default() };
         let safe = |on| InstanceChange { safe_mode: Some(on), ..InstanceChange::default() };
         let waiting = world.submit(tenant.submission()).await;
-        world.store.change_instance(set(QueueState::Off)).await.expect("changed");
+        world.store.change_instance(set(QueueState::Off), &actor("root")).await.expect("changed");
         assert_eq!(world.try_submit(tenant.submission()).await.expect_err("refused"), Refused::QueueOff);
         assert!(world.claim(1).await.is_empty());
-        world.store.change_instance(set(QueueState::Paused)).await.expect("changed");
+        world.store.change_instance(set(QueueState::Paused), &actor("root")).await.expect("changed");
         world.submit(tenant.submission()).await;
         assert!(world.claim(1).await.is_empty());
-        world.store.change_instance(set(QueueState::On)).await.expect("changed");
-        world.store.change_instance(safe(true)).await.expect("changed");
+        world.store.change_instance(set(QueueState::On), &actor("root")).await.expect("changed");
+        world.store.change_instance(safe(true), &actor("root")).await.expect("changed");
         assert_eq!(world.try_submit(tenant.submission()).await.expect_err("refused"), Refused::SafeMode);
         assert!(world.claim(1).await.is_empty());
-        world.store.change_instance(safe(false)).await.expect("changed");
+        world.store.change_instance(safe(false), &actor("root")).await.expect("changed");
         assert_eq!(world.claim(5).await.len(), 2);
         assert_eq!(world.state(&waiting).await, JobState::Running);
     }

@@ -1,6 +1,6 @@
 //! Who is next: priorities, lanes, bounds, and fair shares.
 
-use crate::harness::{Tenant, World};
+use crate::harness::{Tenant, World, actor};
 use ade::queue::{JobState, PRIORITY_STEP_MS};
 use ade::store::{Submission, WorkspaceChange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ on_both! {
         let narrow = world.tenant("acme").await;
         let (config, version) = world.config(&narrow.workspace, "wide").await;
         let wide = Tenant { config, version, ..narrow.clone() };
-        world.store.bound_config(&narrow.workspace, &narrow.config, Some(2)).await.expect("bounded");
+        world.store.bound_config(&narrow.workspace, &narrow.config, Some(2), &actor("root")).await.expect("bounded");
         world.submit_many(&narrow.submissions(5)).await;
         world.submit_many(&wide.submissions(3)).await;
         let claimed = world.claim(10).await;
@@ -86,7 +86,7 @@ on_both! {
     async fn many_workspaces_with_all_lanes_full_do_not_hide_one_that_can_run(world) {
         for place in 0..40 {
             let tenant = world.tenant(&format!("full-{place}")).await;
-            world.store.bound_config(&tenant.workspace, &tenant.config, Some(0)).await.expect("bounded");
+            world.store.bound_config(&tenant.workspace, &tenant.config, Some(0), &actor("root")).await.expect("bounded");
             world.submit(tenant.submission()).await;
         }
         let last = world.tenant("last").await;

@@ -97,8 +97,8 @@ on_both! {
         assert_eq!((edited.revision, edited.after.expect("a file").id == same.id), (4, false));
         let nothing = edit(&world, &draft, Edit::Remove("columns/none.py".into())).await.expect("it is there");
         assert_eq!((nothing.revision, nothing.before.is_none()), (4, true));
-        let entries = world.store.audit(&AuditFilter { action: Some("draft.edit".into()), ..AuditFilter::default() }, 9).await;
-        let entries = entries.expect("entries");
+        let entries = world.store.audit(&AuditFilter { actions: vec!["draft.edit".into()], ..AuditFilter::default() }, 9).await;
+        let entries = entries.expect("entries").entries;
         assert_eq!(entries.len(), 3);
         assert_eq!(
             entries[1].detail,
@@ -237,8 +237,8 @@ on_both! {
         }
         assert_eq!(world.count("SELECT count(*) FROM draft_files").await, 1, "the other draft's");
         assert_eq!(files(&world, &kept).await, of(&[("a.py", "a")]));
-        let entries = world.store.audit(&AuditFilter { action: Some("draft.delete".into()), ..AuditFilter::default() }, 9).await;
-        assert_eq!(entries.expect("entries")[0].detail["before"], json!({"title": "a draft", "revision": 3}));
+        let entries = world.store.audit(&AuditFilter { actions: vec!["draft.delete".into()], ..AuditFilter::default() }, 9).await;
+        assert_eq!(entries.expect("entries").entries[0].detail["before"], json!({"title": "a draft", "revision": 3}));
     }
 
     async fn uploads_that_were_cut_off_are_swept_and_what_is_in_use_never_is(world) {

@@ -1,12 +1,12 @@
 //! The end of executions: fencing, cancels, leases, deadlines.
 
-use crate::harness::{World, end, event};
+use crate::harness::{World, actor, end, event};
 use ade::queue::{JobState, Phase};
 use ade::sandbox::{Failure, FailureKind};
 use ade::store::{Cancelled, JobRow, Requeue, Seal, Submission};
 
 async fn cancel(world: &World, job: &JobRow) -> Cancelled {
-    world.store.cancel(&job.workspace_id, &job.id).await.expect("an answer")
+    world.store.cancel(&job.workspace_id, &job.id, &actor("someone")).await.expect("an answer")
 }
 
 async fn requeue(world: &World, job: &JobRow, why: Requeue) -> Option<JobState> {
@@ -72,7 +72,7 @@ on_both! {
         let stranger = world.tenant("stranger").await;
 
         let waiting = world.submit(tenant.submission()).await;
-        let foreign = world.store.cancel(&stranger.workspace, &waiting.id).await.expect("an answer");
+        let foreign = world.store.cancel(&stranger.workspace, &waiting.id, &actor("someone")).await.expect("an answer");
         assert!(matches!(foreign, Cancelled::NotFound), "{foreign:?}");
         let Cancelled::Accepted(row) = cancel(&world, &waiting).await else { panic!("a waiting job is cancelled") };
         assert_eq!((row.state, row.execution, kind(&row)), (JobState::Cancelled, 0, "cancelled".to_owned()));
@@ -124,8 +124,8 @@ on_both! {
         for _ in 0..60 {
             let job = world.running(&tenant).await;
             let (sealed, cancelled) =
-                tokio::join!(other.seal(&job.id, job.execution), world.store.cancel(&job.workspace_id, &job.id));
-            let (sealed, cancelled) = (sealed.expect("an answer"), cancelled.expect("an answer"));
+                tokio::join!(other.seal(&job.id, job.execution), cancel(&world, &job));
+            let sealed = sealed.expect("an answer");
             match sealed {
                 Seal::Sealed => {
                     assert!(matches!(cancelled, Cancelled::Finishing), "sealed, and yet {cancelled:?}");

@@ -7,6 +7,7 @@
 mod harness;
 
 mod admission;
+mod audit;
 mod claims;
 mod drafts;
 mod events;

@@ -1,6 +1,6 @@
 //! Thousands of random operations, against a model that is simple enough to be believed.
 
-use crate::harness::{Tenant, World, end, event};
+use crate::harness::{Tenant, World, actor, end, event};
 use ade::ids::{ConfigId, JobId, WorkspaceId};
 use ade::queue::JobState;
 use ade::store::{Cancelled, JobRow, Refused, Requeue, Seal, Submission, WorkspaceChange};
@@ -106,7 +106,11 @@ async fn play(world: &World, seed: u64) {
         world.change(&tenant, WorkspaceChange { max_queued: bound, ..WorkspaceChange::default() }).await;
         let (config, version) = world.config(&tenant.workspace, "narrow").await;
         let narrow = Tenant { config, version, ..tenant.clone() };
-        world.store.bound_config(&narrow.workspace, &narrow.config, Some(LANE_RUNNING)).await.expect("bounded");
+        world
+            .store
+            .bound_config(&narrow.workspace, &narrow.config, Some(LANE_RUNNING), &actor("root"))
+            .await
+            .expect("bounded");
         lanes.push((tenant, None));
         lanes.push((narrow, Some(LANE_RUNNING)));
     }
@@ -178,7 +182,11 @@ async fn play(world: &World, seed: u64) {
                         entry.sealed |= holds;
                     }
                     8 => {
-                        let answer = world.store.cancel(&entry.row.workspace_id, &id).await.expect("an answer");
+                        let answer = world
+                            .store
+                            .cancel(&entry.row.workspace_id, &id, &actor("someone"))
+                            .await
+                            .expect("an answer");
                         let fits = match entry.state {
                             JobState::Queued | JobState::Cancelling | JobState::Cancelled => {
                                 matches!(answer, Cancelled::Accepted(_))

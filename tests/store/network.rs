@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// Entries of the network policy.
 fn changes() -> AuditFilter {
-    AuditFilter { action: Some("network.set".into()), ..AuditFilter::default() }
+    AuditFilter { actions: vec!["network.set".into()], ..AuditFilter::default() }
 }
 
 fn hosts(texts: &[&str]) -> Vec<HostPattern> {
@@ -46,7 +46,7 @@ on_both! {
         let beside = world.store.network_of(&neighbour.config).await.expect("an answer").expect("it is there");
         assert_eq!((beside.instance, beside.workspace, beside.package), (Some(Switch::Deny), Access::Inherit, Access::Inherit));
 
-        let entries = world.store.audit(&changes(), 10).await.expect("entries");
+        let entries = world.store.audit(&changes(), 10).await.expect("entries").entries;
         assert_eq!(entries.len(), 4);
         assert!(entries.iter().all(|entry| entry.action == "network.set"));
         assert!(entries.is_sorted_by(|a, b| a.id > b.id && a.at >= b.at));
@@ -88,7 +88,7 @@ on_both! {
         assert!(world.store.network_of(&nothing).await.expect("an answer").is_none());
         let kept = world.store.network_of(&tenant.config).await.expect("an answer").expect("it is there");
         assert_eq!(kept.package, Access::Inherit);
-        assert!(world.store.audit(&changes(), 10).await.expect("entries").is_empty());
+        assert!(world.store.audit(&changes(), 10).await.expect("entries").entries.is_empty());
     }
 
     async fn a_change_whose_entry_cannot_be_written_does_not_happen(world) {
@@ -122,7 +122,7 @@ on_both! {
             }
         }
         world.store.set_network_switch(Some(Switch::Deny), &by).await.expect("set");
-        let list = async |filter: AuditFilter, limit| world.store.audit(&filter, limit).await.expect("entries");
+        let list = async |filter: AuditFilter, limit| world.store.audit(&filter, limit).await.expect("entries").entries;
         let all = list(changes(), 100).await;
         assert_eq!(all.len(), 7);
         let own = AuditFilter { workspace_id: Some(tenant.workspace.clone()), ..changes() };
@@ -131,9 +131,9 @@ on_both! {
         let rest = list(AuditFilter { before, ..own.clone() }, 2).await;
         assert_eq!((page.len(), rest.len()), (2, 1));
         assert!(page.iter().chain(&rest).all(|entry| entry.workspace_id.as_ref() == Some(&tenant.workspace)));
-        let other = AuditFilter { action: Some("keys.make".into()), ..AuditFilter::default() };
+        let other = AuditFilter { actions: vec!["keys.make".into()], ..AuditFilter::default() };
         assert!(list(other, 100).await.is_empty());
-        let made = AuditFilter { action: Some("config.create".into()), ..own.clone() };
+        let made = AuditFilter { actions: vec!["config.create".into()], ..own.clone() };
         assert_eq!(list(made, 100).await.len(), 1);
         let later = |ms| AuditFilter { created_after: Some(ms), ..changes() };
         assert_eq!(list(later(all[6].at - 1), 100).await.len(), 7);

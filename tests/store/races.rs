@@ -1,7 +1,7 @@
 //! Transactions that meet on PostgreSQL, with the order forced: the test holds a row that both need until both wait.
 //! SQLite has one writer at a time, and no such moments.
 
-use crate::harness::{Kind, World, end, event, run};
+use crate::harness::{Kind, World, actor, end, event, run};
 use ade::queue::{JobState, Phase};
 use ade::store::{Cancelled, JobRow, Seal, Store};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ fn of_a_cancel_and_a_seal_the_first_wins_and_the_job_ends_accordingly() {
             let other = world.another().await;
 
             let job = world.running(&tenant).await;
-            let cancel = world.store.cancel(&job.workspace_id, &job.id);
+            let by = actor("someone");
+            let cancel = world.store.cancel(&job.workspace_id, &job.id, &by);
             let (cancelled, sealed) = meet(&world, &job, cancel, other.seal(&job.id, 1)).await;
             assert!(matches!(cancelled, Ok(Cancelled::Accepted(_))), "{cancelled:?}");
             assert_eq!(sealed.expect("an answer"), Seal::Cancelled);
@@ -49,7 +50,8 @@ fn of_a_cancel_and_a_seal_the_first_wins_and_the_job_ends_accordingly() {
             assert!(world.finish(&job, JobState::Cancelled).await);
 
             let job = world.running(&tenant).await;
-            let cancel = other.cancel(&job.workspace_id, &job.id);
+            let by = actor("someone");
+            let cancel = other.cancel(&job.workspace_id, &job.id, &by);
             let (sealed, cancelled) = meet(&world, &job, world.store.seal(&job.id, 1), cancel).await;
             assert_eq!(sealed.expect("an answer"), Seal::Sealed);
             assert!(matches!(cancelled, Ok(Cancelled::Finishing)), "{cancelled:?}");
@@ -194,7 +196,7 @@ fn heartbeats_appends_ends_and_sweeps_of_two_processes_never_deadlock() {
                 tokio::spawn(async move {
                     for _ in 0..ROUNDS / 4 {
                         let job = world.submit(tenant.submission()).await;
-                        world.store.cancel(&job.workspace_id, &job.id).await.expect("no deadlock");
+                        world.store.cancel(&job.workspace_id, &job.id, &actor("someone")).await.expect("no deadlock");
                     }
                 })
             };

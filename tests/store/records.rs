@@ -3,7 +3,7 @@
 use crate::harness::{actor, log};
 use ade::ids::KeyId;
 use ade::queue::JobState;
-use ade::store::{NewKey, NewVersion, Role, StoreError, WorkspaceChange, now_ms};
+use ade::store::{Actor, NewKey, NewVersion, Role, StoreError, WorkspaceChange, now_ms};
 
 fn new_key(prefix: &str) -> NewKey {
     NewKey {
@@ -12,14 +12,13 @@ fn new_key(prefix: &str) -> NewKey {
         workspace_id: None,
         role: Role::Admin,
         name: "a key".into(),
-        created_by: None,
         expires_at: None,
     }
 }
 
 on_both! {
     async fn a_workspace_changes_where_it_is_told_to_and_stays_elsewhere(world) {
-        let made = world.store.create_workspace("acme", "Acme").await.expect("made");
+        let made = world.store.create_workspace("acme", "Acme", None).await.expect("made");
         assert_eq!((made.weight, made.paused, made.max_queued, made.max_running), (100, false, None, None));
         let change = WorkspaceChange {
             title: Some("Acme Ltd".into()),
@@ -28,16 +27,16 @@ on_both! {
             max_running: Some(Some(2)),
             paused: Some(true),
         };
-        let changed = world.store.change_workspace(&made.id, change).await.expect("changed").expect("it is there");
+        let changed = world.store.change_workspace(&made.id, change, &actor("root")).await.expect("changed").expect("it is there");
         assert_eq!((changed.title.as_str(), changed.weight, changed.paused), ("Acme Ltd", 700, true));
         let back = WorkspaceChange { max_queued: Some(None), ..WorkspaceChange::default() };
-        world.store.change_workspace(&made.id, back).await.expect("changed");
+        world.store.change_workspace(&made.id, back, &actor("root")).await.expect("changed");
         let read = world.store.workspace_by_slug("acme").await.expect("an answer").expect("it is there");
         assert_eq!((read.max_queued, read.max_running, read.weight), (None, Some(2), 700));
-        let taken = world.store.create_workspace("acme", "Another").await.expect_err("refused");
+        let taken = world.store.create_workspace("acme", "Another", None).await.expect_err("refused");
         assert!(matches!(taken, StoreError::Exists(_)), "{taken:?}");
         let gone = ade::ids::WorkspaceId::generate();
-        let none = world.store.change_workspace(&gone, WorkspaceChange::default()).await.expect("an answer");
+        let none = world.store.change_workspace(&gone, WorkspaceChange::default(), &actor("root")).await.expect("an answer");
         assert!(none.is_none());
     }
 
@@ -77,7 +76,7 @@ on_both! {
         let other = world.tenant("other").await;
         let foreign = world.store.config(&other.workspace, &tenant.config).await.expect("an answer");
         assert!(foreign.is_none(), "a config is its workspace's alone");
-        let foreign = world.store.bound_config(&other.workspace, &tenant.config, Some(1)).await.expect("an answer");
+        let foreign = world.store.bound_config(&other.workspace, &tenant.config, Some(1), &actor("root")).await.expect("an answer");
         assert!(foreign.is_none());
         assert_eq!(world.config_row(&tenant).await.max_running, None);
     }
@@ -86,31 +85,32 @@ on_both! {
         let tenant = world.tenant("acme").await;
         assert!(!world.store.has_admin_key().await.expect("an answer"));
         let expires = now_ms() + 86_400_000;
-        let admin = world.store.create_key(NewKey { expires_at: Some(expires), ..new_key("adeA") }).await.expect("made");
+        let admin = world.store.create_key(NewKey { expires_at: Some(expires), ..new_key("adeA") }, None).await.expect("made");
         assert!(world.store.has_admin_key().await.expect("an answer"));
-        let taken = world.store.create_key(new_key("adeA")).await.expect_err("refused");
+        let taken = world.store.create_key(new_key("adeA"), None).await.expect_err("refused");
         assert!(matches!(taken, StoreError::Exists(_)), "{taken:?}");
         let viewer = NewKey {
             workspace_id: Some(tenant.workspace.clone()),
             role: Role::Viewer,
-            created_by: Some(admin.id.clone()),
             ..new_key("adeB")
         };
-        let viewer = world.store.create_key(viewer).await.expect("made");
+        let by = Actor { key_id: admin.id.clone(), ..actor("root") };
+        let viewer = world.store.create_key(viewer, Some(&by)).await.expect("made");
+        assert_eq!(viewer.created_by, Some(admin.id.clone()));
         let found = world.store.key_by_prefix("adeA").await.expect("an answer").expect("it is there");
         assert_eq!((found.id, found.expires_at, found.role), (admin.id.clone(), Some(expires), Role::Admin));
         assert_eq!(world.store.keys(None, None, 9).await.expect("keys").len(), 1, "the admins'");
         let theirs = world.store.keys(Some(&tenant.workspace), None, 9).await.expect("keys");
         assert_eq!(theirs.iter().map(|key| &key.id).collect::<Vec<_>>(), [&viewer.id]);
-        let revoked = world.store.revoke_key(&viewer.id).await.expect("an answer").expect("it is there");
+        let revoked = world.store.revoke_key(&viewer.id, &actor("root")).await.expect("an answer").expect("it is there");
         world.sql(&format!("UPDATE api_keys SET revoked_at = 12345 WHERE id = '{}'", viewer.id)).await;
-        let again = world.store.revoke_key(&viewer.id).await.expect("an answer").expect("it is there");
+        let again = world.store.revoke_key(&viewer.id, &actor("root")).await.expect("an answer").expect("it is there");
         assert!(revoked.revoked_at.is_some());
         assert_eq!(again.revoked_at, Some(12345), "the first time stays");
         world.store.key_used(&admin.id, 777).await.expect("noted");
         let used = world.store.key(&admin.id).await.expect("an answer").expect("it is there");
         assert_eq!(used.last_used_at, Some(777));
-        assert!(world.store.revoke_key(&KeyId::generate()).await.expect("an answer").is_none());
+        assert!(world.store.revoke_key(&KeyId::generate(), &actor("root")).await.expect("an answer").is_none());
     }
 
     async fn retention_names_each_finished_job_once_and_never_one_that_is_needed(world) {

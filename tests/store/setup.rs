@@ -1,6 +1,6 @@
 //! Opening a database, and the installation's row.
 
-use crate::harness::Kind;
+use crate::harness::{Kind, actor};
 use ade::ids::{ConfigId, InstanceId, WorkspaceId};
 use ade::network::Access;
 use ade::queue::JobState;
@@ -57,7 +57,7 @@ on_both! {
         let kept = store.config(&workspace, &config).await.expect("an answer").expect("it is there");
         assert_eq!((kept.description.as_str(), kept.max_running), ("old", Some(3)));
         assert_eq!((kept.network, kept.allowed_hosts, kept.source_builds), (Access::Inherit, Vec::new(), false));
-        assert!(store.audit(&AuditFilter::default(), 10).await.expect("entries").is_empty());
+        assert!(store.audit(&AuditFilter::default(), 10).await.expect("entries").entries.is_empty());
         store.close().await;
         let refusal = old.open_as_version_1().await.expect_err("a database of version 2");
         assert!(matches!(refusal, sqlx::migrate::MigrateError::VersionMissing(2)), "{refusal}");
@@ -80,7 +80,7 @@ on_both! {
     async fn a_store_works_without_anybody_asking_for_the_instance_first(world) {
         world.sql("DELETE FROM instance").await;
         let fresh = world.another().await;
-        fresh.create_workspace("acme", "Acme").await.expect("the row was made at opening");
+        fresh.create_workspace("acme", "Acme", None).await.expect("the row was made at opening");
     }
 
     async fn what_an_admin_changed_is_kept_and_can_be_taken_back(world) {
@@ -90,12 +90,12 @@ on_both! {
             max_queued: Some(Some(7)),
             max_concurrency: Some(Some(3)),
         };
-        world.store.change_instance(change).await.expect("changed");
+        world.store.change_instance(change, &actor("root")).await.expect("changed");
         let kept = world.another().await.instance().await.expect("an instance");
         assert_eq!((kept.queue_state, kept.safe_mode), (QueueState::Paused, true));
         assert_eq!((kept.max_queued, kept.max_concurrency), (Some(7), Some(3)));
         let back = InstanceChange { max_queued: Some(None), safe_mode: Some(false), ..InstanceChange::default() };
-        let now = world.store.change_instance(back).await.expect("changed");
+        let now = world.store.change_instance(back, &actor("root")).await.expect("changed");
         assert_eq!((now.max_queued, now.max_concurrency, now.safe_mode), (None, Some(3), false));
         assert_eq!(now.queue_state, QueueState::Paused, "what is not named stays");
     }

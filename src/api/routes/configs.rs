@@ -298,7 +298,7 @@ async fn set_concurrency(
             .field("/max_running", text));
     }
     find(&app, &workspace, &id).await?;
-    let config = app.store.bound_config(&workspace.id, &id, change.max_running).await?;
+    let config = app.store.bound_config(&workspace.id, &id, change.max_running, &caller.actor()).await?;
     let config = config.ok_or(Code::ConfigNotFound)?;
     app.signals.work();
     show(&app, config, &workspace).await

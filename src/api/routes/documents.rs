@@ -216,7 +216,7 @@ impl Draft<'_> {
             Ok(stored) => {
                 document.bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
                 stored.sha256.as_str().clone_into(&mut document.sha256);
-                self.app.store.complete_document(&document).await?;
+                self.app.store.complete_document(&document, &self.caller.actor()).await?;
                 Ok(document)
             }
             Err(problem) => {
@@ -230,7 +230,8 @@ impl Draft<'_> {
     /// Takes back what an earlier part of the same form has stored.
     async fn undo(&self, document: Option<Document>, problem: Problem) -> Problem {
         if let Some(document) = document {
-            if let Err(error) = self.app.store.delete_document(&document.workspace_id, &document.id).await {
+            let by = self.caller.actor();
+            if let Err(error) = self.app.store.delete_document(&document.workspace_id, &document.id, Some(&by)).await {
                 return error.into();
             }
             self.discard(&document).await;
@@ -367,7 +368,7 @@ async fn delete(
     Path((workspace, id)): Path<(String, DocumentId)>,
 ) -> Result<StatusCode, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
-    match app.store.delete_document(&workspace.id, &id).await? {
+    match app.store.delete_document(&workspace.id, &id, Some(&caller.actor())).await? {
         Some(true) => {
             app.documents.remove(&(workspace.id.clone(), id));
             Ok(StatusCode::NO_CONTENT)

@@ -33,7 +33,7 @@ use utoipa_axum::routes;
 const PAGE: i64 = 500;
 /// How often a follower looks by itself, where a hint from another process can be lost.
 const LOOK: Duration = Duration::from_secs(2);
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 const SSE: &str = "text/event-stream";
 
 /// The routes.

@@ -3,7 +3,7 @@
 use super::job_record::JobRecord;
 use crate::api::app::{App, Caller, VersionInfo};
 use crate::api::headers::{self, ETag};
-use crate::api::page::{Page, bounds, created_after, page};
+use crate::api::page::{Page, bounds, moment, page};
 use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::api::{Body, Path, Query, extract};
 use crate::ids::{ConfigId, DocumentId, JobId, VersionId, WorkspaceId};
@@ -156,7 +156,7 @@ async fn submit(
         retry_of: None,
         idempotency: None,
         queue_timeout_ms: request.queue_timeout_seconds.map(|seconds| seconds * 1000).or(app.options.queue_timeout_ms),
-        submitted_by: Some(caller.key.id.clone()),
+        by: caller.actor(),
     };
     enqueue(&app, &workspace, key, submission).await
 }
@@ -206,7 +206,7 @@ async fn retry(
         retry_of: Some((job.id, job.attempt)),
         idempotency: None,
         queue_timeout_ms: job.queue_deadline.map(|deadline| deadline - job.queued_at),
-        submitted_by: Some(caller.key.id.clone()),
+        by: caller.actor(),
     };
     enqueue(&app, &workspace, key, submission).await
 }
@@ -432,7 +432,7 @@ async fn list(
         states: states.map_err(|text| wrong("status", text))?,
         config_id: query.config_id,
         document_id: query.document_id,
-        created_after: created_after(query.created_after.as_deref())?,
+        created_after: moment("created_after", query.created_after.as_deref())?,
         before,
     };
     let rows = app.store.jobs(&workspace.id, &filter, limit + 1).await?;
@@ -526,7 +526,7 @@ async fn cancel(
     Path((workspace, id)): Path<(String, JobId)>,
 ) -> Result<Response, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
-    match app.store.cancel(&workspace.id, &id).await? {
+    match app.store.cancel(&workspace.id, &id, &caller.actor()).await? {
         Cancelled::NotFound => Err(not_found(&id)),
         Cancelled::Finished(state) => {
             Err(Problem::new(Code::JobFinished)

@@ -128,17 +128,16 @@ async fn make(
         workspace_id: workspace,
         role,
         name,
-        created_by: Some(caller.key.id.clone()),
         expires_at: days.map(|days| now_ms() + days * 24 * 60 * 60 * 1000),
     };
-    let key = app.store.create_key(new).await?;
+    let key = app.store.create_key(new, Some(&caller.actor())).await?;
     tracing::info!(key = key.prefix, role = %role, by = caller.key.prefix, "key made");
     Ok((StatusCode::CREATED, Json(KeyRecord { key: Some(secret.key), ..key.into() })))
 }
 
 async fn take_back(app: &App, key: Option<Key>, caller: &Caller) -> Result<Json<KeyRecord>, Problem> {
     let key = key.ok_or_else(|| Problem::new(Code::KeyNotFound).detail("there is no such key here"))?;
-    let revoked = app.store.revoke_key(&key.id).await?.ok_or(Code::KeyNotFound)?;
+    let revoked = app.store.revoke_key(&key.id, &caller.actor()).await?.ok_or(Code::KeyNotFound)?;
     app.key_changed(&revoked);
     tracing::info!(key = revoked.prefix, by = caller.key.prefix, "key revoked");
     Ok(Json(revoked.into()))

@@ -185,7 +185,7 @@ async fn set_concurrency(
 }
 
 async fn changed(app: &App, caller: &Caller, change: InstanceChange) -> Result<Instance, Problem> {
-    let instance = app.store.change_instance(change).await?;
+    let instance = app.store.change_instance(change, &caller.actor()).await?;
     tracing::info!(by = caller.key.prefix, ?change, "the instance was changed");
     app.scheduler.refresh().await;
     app.signals.work();

@@ -155,12 +155,14 @@ async fn create(
     check_slug(&request.slug)?;
     check_title(request.title.as_deref())?;
     let title = request.title.unwrap_or_else(|| request.slug.clone());
-    let workspace = app.store.create_workspace(&request.slug, &title).await.map_err(|error| match error {
-        StoreError::Exists(_) => Problem::new(Code::SlugTaken)
-            .detail(format!("there is a workspace {:?} already; choose another slug", request.slug))
-            .field("/slug", "is taken"),
-        other => other.into(),
-    })?;
+    let workspace = app.store.create_workspace(&request.slug, &title, Some(&caller.actor())).await.map_err(
+        |error| match error {
+            StoreError::Exists(_) => Problem::new(Code::SlugTaken)
+                .detail(format!("there is a workspace {:?} already; choose another slug", request.slug))
+                .field("/slug", "is taken"),
+            other => other.into(),
+        },
+    )?;
     let location = format!("/api/v1/workspaces/{}", workspace.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(WorkspaceRecord::from(workspace))).into_response())
 }
@@ -263,7 +265,8 @@ async fn change(
         max_running: request.max_running,
         paused: request.paused,
     };
-    let changed = app.store.change_workspace(&workspace.id, change).await?.ok_or(Code::WorkspaceNotFound)?;
+    let changed = app.store.change_workspace(&workspace.id, change, &caller.actor()).await?;
+    let changed = changed.ok_or(Code::WorkspaceNotFound)?;
     tracing::info!(workspace = %changed.id, by = %caller.key.prefix, weight = changed.weight, paused = changed.paused, "workspace changed");
     app.workspace_changed(&changed);
     app.signals.work();

@@ -3,39 +3,92 @@
 use super::{Listing, Remote, moment};
 use crate::api::routes::audit::AuditRecord;
 use crate::api::routes::workspaces::Whoami;
+use crate::cli::style::bytes;
 use crate::cli::{Exit, Output};
-use crate::client::ClientError;
+use crate::client::{Blame, ClientError};
+use crate::ids::KeyId;
 use crate::settings::{ClientSettings, Settings};
 use crate::text::plain;
+use futures_util::StreamExt;
 use serde_json::Value;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only changes of this kind, such as network.set
-    #[arg(long, value_name = "ACTION")]
-    action: Option<String>,
-    /// Only changes after this time, such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    after: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    filter: Filter,
     #[command(flatten)]
     listing: Listing,
     #[command(flatten)]
     client: ClientSettings,
 }
 
-/// Runs the command.
-pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
-    let Args { action, after, listing, client } = args;
-    super::run(client, settings, output, async |remote: &Remote| list(remote, action, after, listing).await).await
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Write all changes, a JSON object a line, the newest first
+    Export {
+        /// File to write [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
-async fn list(
-    remote: &Remote,
+/// Which changes.
+#[derive(Debug, clap::Args)]
+struct Filter {
+    /// Only changes of this kind, such as network.set, or of these, separated by commas
+    #[arg(long, value_name = "ACTION", global = true)]
     action: Option<String>,
+    /// Only changes with this key
+    #[arg(long, value_name = "KEY", global = true)]
+    key: Option<KeyId>,
+    /// Only changes of this job, document, config, key or workspace, by id
+    #[arg(long, value_name = "ID", global = true)]
+    target: Option<String>,
+    /// Only changes after this time, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", global = true)]
     after: Option<String>,
-    listing: Listing,
-) -> Result<Exit, ClientError> {
+    /// Only changes at this time or before
+    #[arg(long, value_name = "TIME", global = true)]
+    until: Option<String>,
+}
+
+impl Filter {
+    fn query(self) -> Vec<(&'static str, String)> {
+        let key = self.key.map(|key| key.to_string());
+        [
+            ("action", self.action),
+            ("key_id", key),
+            ("target_id", self.target),
+            ("created_after", self.after),
+            ("created_until", self.until),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
+/// Runs the command.
+pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
+    let Args { command, filter, listing, client } = args;
+    let run = async |remote: &Remote| match command {
+        None => list(remote, filter, listing).await,
+        Some(Command::Export { .. }) if listing.limit.is_some() || listing.all => {
+            let message = "an export has all changes: leave out --limit and --all; --after and --until bound it";
+            Err(ClientError::new(Blame::Request, "export_has_all", message))
+        }
+        Some(Command::Export { out }) => export(remote, filter, out.as_deref()).await,
+    };
+    super::run(client, settings, output, run).await
+}
+
+/// Where the audit is: of the workspace that was asked for or is the key's own, or of the instance.
+async fn path(remote: &Remote) -> Result<Vec<String>, ClientError> {
     let workspace = match &remote.asked {
         Some(asked) => Some(asked.clone()),
         None => {
@@ -43,17 +96,18 @@ async fn list(
             whoami.workspace_id.map(|own| own.to_string())
         }
     };
-    let path = match &workspace {
-        Some(workspace) => vec!["workspaces", workspace, "audit"],
-        None => vec!["system", "audit"],
-    };
-    let query: Vec<(&str, String)> = [("action", action), ("created_after", after)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
+    Ok(match workspace {
+        Some(workspace) => vec!["workspaces".into(), workspace, "audit".into()],
+        None => vec!["system".into(), "audit".into()],
+    })
+}
+
+async fn list(remote: &Remote, filter: Filter, listing: Listing) -> Result<Exit, ClientError> {
+    let path = path(remote).await?;
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let headers = ["TIME", "KEY", "ACTION", "TARGET", "CHANGED"];
     remote
-        .list(&path, &query, listing, headers, |entry: &AuditRecord| {
+        .list(&path, &filter.query(), listing, headers, |entry: &AuditRecord| {
             [
                 moment(&entry.created_at),
                 plain(&entry.key_name, 30),
@@ -63,6 +117,32 @@ async fn list(
             ]
         })
         .await
+}
+
+async fn export(remote: &Remote, filter: Filter, out: Option<&Path>) -> Result<Exit, ClientError> {
+    let path = path(remote).await?;
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let request = remote.client.get(&path).query(&filter.query()).header("Accept", "application/x-ndjson");
+    if let Some(out) = out {
+        let size = remote.save(request, out, None).await?;
+        remote.note(&format!("wrote {} ({})", out.display(), bytes(size)));
+        return Ok(Exit::Success);
+    }
+    let mut content = remote.client.send(request).await?.bytes_stream();
+    let mut stdout = std::io::stdout().lock();
+    while let Some(chunk) = content.next().await {
+        let chunk = chunk.map_err(|error| {
+            let message = format!("the export broke off, and what was written is not all: {error}; export it again");
+            ClientError::new(Blame::Environment, "connection_lost", message)
+        })?;
+        match stdout.write_all(&chunk).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            // Whoever reads has read enough, as `head` has.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Success),
+            Err(error) => return Err(ClientError::unwritable("standard output".as_ref(), error)),
+        }
+    }
+    Ok(Exit::Success)
 }
 
 /// What is another value now: `access: inherit -> deny`; all of it, where there was nothing before.
