@@ -8,7 +8,7 @@ use crate::health::{Health, Part};
 use crate::ids::NodeId;
 use crate::job::Node;
 use crate::queue::{Admissions, Signals};
-use crate::sandbox::Failure;
+use crate::sandbox::{Failure, Ledger};
 use crate::scheduler::{Connect, Retention, Scheduler};
 use crate::settings::{ServeSettings, Settings, Switch};
 use crate::store::{Defaults, NewKey, Role, Store, StoreError};
@@ -152,15 +152,19 @@ pub async fn run(
     let metrics = Metrics::new();
     let signals = Signals::start(&store);
     let (node_id, instance_id) = (data.node_id.clone(), instance.id.clone());
-    let deps = settings.deps(&data.path);
-    let connect: Connect = Arc::new(move || {
-        let (connecting, node_id, instance_id) = (connect(), node_id.clone(), instance_id.clone());
-        // The same over all connections: installs that go on are known to it.
-        let deps = deps.clone();
-        Box::pin(async move {
-            let node = connecting.await?;
-            Ok(Node { instance: instance_id.to_string(), node: Some(node_id.to_string()), deps, ..node })
-        })
+    let (deps, ledger, pool_size) = (settings.deps(&data.path), Ledger::in_background(), serve.pool_size());
+    let connect: Connect = Arc::new({
+        let (ledger, metrics) = (ledger.clone(), metrics.clone());
+        move || {
+            let (connecting, node_id, instance_id) = (connect(), node_id.clone(), instance_id.clone());
+            // The same over all connections: installs and containers that are under way are known to them.
+            let (deps, ledger, metrics) = (deps.clone(), ledger.clone(), metrics.clone());
+            Box::pin(async move {
+                let node = connecting.await?;
+                let node = Node { instance: instance_id.to_string(), node: Some(node_id.to_string()), deps, ..node };
+                node.with_pool(ledger, pool_size, Arc::new(move |what| metrics.pool(what)))
+            })
+        }
     });
     let scheduler = Scheduler::start(crate::scheduler::Parts {
         store: store.clone(),
@@ -169,6 +173,7 @@ pub async fn run(
         metrics: metrics.clone(),
         health: Arc::clone(&health),
         connect,
+        ledger,
         node_id: data.node_id.clone(),
         instance_id: instance.id.clone(),
         max_concurrency: (serve.queue == Switch::On && !serve.safe_mode)

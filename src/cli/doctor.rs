@@ -133,6 +133,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 }
             };
             let node = Node {
+                pool: crate::sandbox::Pool::empty(&docker),
                 docker,
                 egress,
                 image: image.tag,

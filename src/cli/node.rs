@@ -5,7 +5,7 @@ use crate::deps::Wheelhouse;
 use crate::egress::Egress;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
-use crate::sandbox::{Failure, FailureKind, reap};
+use crate::sandbox::{Failure, FailureKind, Pool, reap};
 use crate::settings::{Settings, local_data_dir};
 use bollard::Docker;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
     deps.sweep(&docker).await;
     let image = find_or_build(&docker, settings, screen).await?;
     Ok(Node {
+        pool: Pool::empty(&docker),
         docker,
         image: image.tag,
         image_digest: image.id,

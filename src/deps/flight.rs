@@ -69,7 +69,6 @@ pub struct Flights(Mutex<HashMap<String, Weak<Flight>>>);
 /// One install, as those see it who wait for it. Dropping the last one cancels it.
 #[derive(Debug)]
 struct Flight {
-    container: String,
     steps: broadcast::Sender<Step>,
     outcome: watch::Receiver<Option<Outcome>>,
     cancel: watch::Sender<bool>,
@@ -84,11 +83,6 @@ impl Drop for Flight {
 impl Flights {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Flight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a container belongs to an install of this process.
-    pub fn owns(&self, container: &str) -> bool {
-        self.lock().values().any(|flight| flight.upgrade().is_some_and(|flight| flight.container == container))
     }
 }
 
@@ -175,13 +169,12 @@ fn join(deps: &Deps, place: &Place, want: &Want, key: &str) -> (Arc<Flight>, boo
     let (steps, _) = broadcast::channel(BEHIND);
     let (ended, outcome) = watch::channel(None);
     let (cancel, cancelled) = watch::channel(false);
-    let container = install::container_name();
-    let flight = Arc::new(Flight { container: container.clone(), steps: steps.clone(), outcome, cancel });
+    let flight = Arc::new(Flight { steps: steps.clone(), outcome, cancel });
     flights.insert(name, Arc::downgrade(&flight));
     drop(flights);
     let (deps, place, want, key) = (deps.clone(), place.clone(), want.clone(), key.to_owned());
     tokio::spawn(async move {
-        let outcome = fly(&deps, &place, &want, &key, &container, cancelled, &steps).await;
+        let outcome = fly(&deps, &place, &want, &key, cancelled, &steps).await;
         ended.send_replace(Some(outcome));
     });
     (flight, true)
@@ -192,7 +185,6 @@ async fn fly(
     place: &Place,
     want: &Want,
     key: &str,
-    container: &str,
     cancel: watch::Receiver<bool>,
     steps: &broadcast::Sender<Step>,
 ) -> Outcome {
@@ -204,7 +196,7 @@ async fn fly(
     if deps.sets.whole(&place.docker, &want.workspace_id, key).await?.is_some() {
         return Ok(false);
     }
-    install::install(deps, place, want, key, container, cancel, steps).await?;
+    install::install(deps, place, want, key, cancel, steps).await?;
     deps.sets.evict(&place.docker).await;
     Ok(true)
 }

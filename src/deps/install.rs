@@ -11,7 +11,7 @@ use crate::events::now;
 use crate::network::Purpose;
 use crate::sandbox::protocol::{self, RawEvent};
 use crate::sandbox::{
-    self, ContainerSpec, Failure, FailureKind, InputFile, Limits, Mount, Notice, Outcome, Request, Source,
+    self, Class, ContainerSpec, Failure, FailureKind, InputFile, Limits, Mount, Notice, Outcome, Request, Source,
     egress_terms, private_uid,
 };
 use crate::text::plain;
@@ -37,7 +37,7 @@ const OUTPUT_MB: u64 = 16;
 const MAX_PACKAGES: usize = 2000;
 
 /// The name of a new installer container.
-pub fn container_name() -> String {
+fn container_name() -> String {
     format!("ade-install-{}", Ulid::new().to_string().to_lowercase())
 }
 
@@ -72,13 +72,13 @@ pub async fn install(
     place: &Place,
     want: &Want,
     key: &str,
-    container: &str,
     cancel: watch::Receiver<bool>,
     steps: &broadcast::Sender<Step>,
 ) -> Result<(), Failed> {
     let started = Instant::now();
     let volume = deps.sets.new_volume(place, &want.workspace_id, key).await?;
-    let run = Run { index: &deps.index, place, want, container, volume: &volume, resolve_only: false };
+    let container = container_name();
+    let run = Run { index: &deps.index, place, want, container: &container, volume: &volume, resolve_only: false };
     let done = run
         .to_end(cancel, &mut |step| {
             steps.send(step).ok();
@@ -146,7 +146,7 @@ impl Run<'_> {
         let mut python = String::new();
         let (report, ()) = tokio::join!(
             async {
-                let report = sandbox::run(&self.place.docker, request, cancel, &notices).await;
+                let report = sandbox::run(&self.place.pool, request, cancel, &notices).await;
                 drop(notices);
                 report
             },
@@ -272,13 +272,11 @@ impl Run<'_> {
         Request {
             name: self.container,
             spec: ContainerSpec {
-                image: &self.place.image,
-                limits,
-                runtime: self.place.runtime.as_deref(),
+                class: Class::new(&self.place.image, self.place.runtime.as_deref(), limits, mounts),
                 uid: private_uid(),
                 labels: self.place.labels.clone(),
-                mounts,
             },
+            limits,
             job,
             files,
             outputs,

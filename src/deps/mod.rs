@@ -21,7 +21,7 @@ pub use sets::{Listed, Locked, Record, Sets};
 use crate::egress::Egress;
 use crate::network::Decision;
 use crate::packages::Requirements;
-use crate::sandbox::Failure;
+use crate::sandbox::{Failure, Pool};
 use bollard::Docker;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ use tokio::sync::watch;
 pub struct Place {
     /// Docker Engine.
     pub docker: Docker,
+    /// Its containers.
+    pub pool: Pool,
     /// Image digest.
     pub image: String,
     /// OCI runtime that the admin asked for.
@@ -116,12 +118,6 @@ impl Deps {
     /// Removes what crashes left: volumes of ours without a record. Records whose volume is gone go as well.
     pub async fn sweep(&self, docker: &Docker) {
         self.sets.sweep(docker).await;
-    }
-
-    /// Whether a container of this name is one of an install that goes on in this process.
-    #[must_use]
-    pub fn owns(&self, container: &str) -> bool {
-        self.flights.owns(container)
     }
 }
 

@@ -151,7 +151,7 @@ async fn course(
     let (notices, mut received) = mpsc::channel(256);
     let (report, ()) = tokio::join!(
         async {
-            let report = sandbox::run(&node.docker, request, cancel, &notices).await;
+            let report = sandbox::run(&node.pool, request, cancel, &notices).await;
             drop(notices);
             report
         },

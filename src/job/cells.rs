@@ -69,7 +69,7 @@ pub async fn read_cells(
     let (notices, mut ignored) = mpsc::channel(64);
     let (report, ()) = tokio::join!(
         async {
-            let report = sandbox::run(&node.docker, request, cancel, &notices).await;
+            let report = sandbox::run(&node.pool, request, cancel, &notices).await;
             drop(notices);
             report
         },

@@ -110,6 +110,7 @@ pub fn place(node: &Node, workspace_id: &str) -> Place {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
     Place {
         docker: node.docker.clone(),
+        pool: node.pool.clone(),
         image: node.image_digest.clone(),
         runtime: node.runtime.clone(),
         egress: Arc::clone(&node.egress),

@@ -52,9 +52,8 @@ pub struct JobReport {
 /// Makes the dependencies of a prepared job ready and runs it in a container, from the event `start` to `worker.exit`; `staging` is
 /// an empty folder that gets `run-request.json`.
 ///
-/// The future may be dropped at any time: what it put into `staging` for itself goes with it, and the caller removes the
-/// container, by [`container_name`] and [`sandbox::remove`]. A container that Docker was only just making may come up after
-/// that; it is never started, and goes by its deadline.
+/// The future may be dropped at any time: what it put into `staging` for itself goes with it, and so does the container. One that
+/// Docker was only just making may come up after that; it is never started, and goes by its deadline.
 ///
 /// # Errors
 /// A [`Failure`] of kind `host_io` when `staging` cannot be written; every other failure is the outcome.
@@ -111,13 +110,13 @@ pub async fn execute<'a>(
     let mut runner = Value::Null;
     let (report, ()) = tokio::join!(
         async {
-            let report = sandbox::run(&node.docker, request, cancel, &notices).await;
+            let report = sandbox::run(&node.pool, request, cancel, &notices).await;
             drop(notices);
             report
         },
         async {
             while let Some(notice) = received.recv().await {
-                if let Notice::Ready { runner_version, python } = &notice {
+                if let Notice::Ready { runner_version, python, .. } = &notice {
                     runner = json!({"runner_version": runner_version, "python": python});
                 }
                 recorder.notice(notice);

@@ -30,8 +30,11 @@ use crate::deps::Deps;
 use crate::egress::{Egress, Grant};
 use crate::network::{Decision, Purpose};
 use crate::packages::{self, Manifest, Package, Requirements};
-use crate::sandbox::{self, Caps, Failure, FailureKind, Limits, Requested};
-use request::{labels, spec};
+use crate::sandbox::{
+    self, Caps, ContainerSpec, Failure, FailureKind, Ledger, Limits, Pool, PoolParts, PoolSize, Requested, Watcher,
+    private_uid,
+};
+use request::{class, labels};
 use std::fs::File;
 use std::io::LineWriter;
 use std::path::{Path, PathBuf};
@@ -48,6 +51,8 @@ pub const FILES: [&str; 6] =
 pub struct Node {
     /// Docker Engine.
     pub docker: bollard::Docker,
+    /// Its containers.
+    pub pool: Pool,
     /// Image reference, for people.
     pub image: String,
     /// Image digest; containers are made from exactly this.
@@ -64,6 +69,27 @@ pub struct Node {
     pub node: Option<String>,
     /// Dependency sets.
     pub deps: Deps,
+}
+
+impl Node {
+    /// The same, with a pool of this size, whose floor is of the class that jobs have whose packages ask for nothing special. Needs
+    /// a runtime.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the caps leave no job possible.
+    pub fn with_pool(self, ledger: Ledger, size: PoolSize, watcher: Watcher) -> Result<Self, Failure> {
+        let limits = default_limits(&self)?;
+        let pool = Pool::start(PoolParts {
+            docker: self.docker.clone(),
+            ledger,
+            size,
+            usual: Some(class(&self, &limits, &[])),
+            labels: labels(&self, Duration::ZERO),
+            longest_job: self.caps.timeout + Duration::from_millis(limits.on_job_end_ms),
+            watcher,
+        });
+        Ok(Self { pool, ..self })
+    }
 }
 
 /// A job that has passed every check that needs no container.
@@ -199,8 +225,9 @@ pub fn inspect(package: &Path, caps: &Caps) -> Result<(Package, packages::Report
 pub async fn probe(node: &Node) -> Result<sandbox::protocol::Ready, Failure> {
     let limits = default_limits(node)?;
     let Identity { job_id, execution, .. } = Identity::local();
-    let spec = spec(node, &limits, labels(node, Duration::from_secs(180)), &[]);
-    sandbox::probe(&node.docker, &container_name(&job_id, execution), &spec).await
+    let labels = labels(node, Duration::from_secs(180));
+    let spec = ContainerSpec { class: class(node, &limits, &[]), uid: private_uid(), labels };
+    sandbox::probe(&node.pool, &container_name(&job_id, execution), &spec).await
 }
 
 fn default_limits(node: &Node) -> Result<Limits, Failure> {

@@ -98,12 +98,15 @@ impl<'a> Recorder<'a> {
 
     pub(super) fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Ready { runner_version, python } => {
+            Notice::Ready { runner_version, python, parked } => {
                 self.note(|log| {
-                    log.event("worker.spawn").with("runner_version", runner_version).with("python", python).write()
+                    log.event("worker.spawn")
+                        .with("runner_version", runner_version)
+                        .with("python", python)
+                        .with("container", if parked { "parked" } else { "new" })
+                        .write()
                 });
             }
-            Notice::Running => {}
             Notice::Event(raw) => {
                 if let Some(event) = self.log.from_container(&raw.event, raw.level.as_deref(), raw.detail) {
                     self.observer.event(&event);

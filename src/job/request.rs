@@ -5,7 +5,7 @@ use super::{Identity, Input, Node};
 use crate::egress::Grant;
 use crate::packages::Package;
 use crate::sandbox::{
-    ContainerSpec, InputFile, Limits, Mount, Request, Source, egress_terms, label, private_uid, protocol,
+    Class, ContainerSpec, InputFile, Limits, Mount, Request, Source, egress_terms, label, private_uid, protocol,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -87,7 +87,8 @@ pub fn request<'a>(node: &'a Node, job: &Parts<'a>, ask: Ask<'a>) -> Request<'a>
     }
     Request {
         name: ask.name,
-        spec: spec(node, limits, labels, job.mounts),
+        spec: ContainerSpec { class: class(node, limits, job.mounts), uid: private_uid(), labels },
+        limits,
         job: payload,
         files,
         network: Arc::clone(&node.egress),
@@ -109,12 +110,7 @@ pub fn labels(node: &Node, lifetime: Duration) -> HashMap<String, String> {
     labels
 }
 
-pub fn spec<'a>(
-    node: &'a Node,
-    limits: &'a Limits,
-    labels: HashMap<String, String>,
-    mounts: &'a [Mount],
-) -> ContainerSpec<'a> {
-    let runtime = node.runtime.as_deref();
-    ContainerSpec { image: &node.image_digest, limits, runtime, uid: private_uid(), labels, mounts }
+/// The class of a container of this node.
+pub fn class(node: &Node, limits: &Limits, mounts: &[Mount]) -> Class {
+    Class::new(&node.image_digest, node.runtime.as_deref(), limits, mounts)
 }

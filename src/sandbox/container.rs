@@ -1,14 +1,20 @@
 //! What the sandbox asks of Docker: make, start, examine and remove one container.
 
+use super::ledger::Held;
 use super::outcome::{ContainerExit, Failure, FailureKind};
-use super::spec::{self, ContainerSpec};
+use super::protocol::Ready;
+use super::spec::{self, Class, ContainerSpec};
+use super::wire::{NotReady, Wire, wait_until_ready};
 use crate::text::plain;
 use bollard::Docker;
-use bollard::container::AttachContainerResults;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
+use std::pin::Pin;
 use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Removes a container of ours with its anonymous volumes; one that is already gone is fine.
 ///
@@ -34,19 +40,43 @@ pub async fn remove(docker: &Docker, name: &str) -> Result<(), Failure> {
     ))
 }
 
-pub async fn create(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<(), Failure> {
-    let options = CreateContainerOptionsBuilder::default().name(name).build();
-    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
-    docker.create_container(Some(options), spec::container(spec)).await.map(drop).map_err(refused)
+/// A container that was started, whatever came of it.
+pub struct Opened {
+    /// Removes it when dropped.
+    pub held: Held,
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    pub wire: Wire,
+    pub ready: Result<Ready, NotReady>,
+    /// Docker's making of it.
+    pub creating: Duration,
+    /// From then on, to `READY`.
+    pub starting: Duration,
 }
 
-/// Attaches to a created container, so that nothing it says is missed, and starts it.
-pub async fn start(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<AttachContainerResults, Failure> {
-    let refused = |error| refused_by_docker(&error, spec.image, spec.runtime);
+/// Makes a container, attaches to it, so that nothing it says is missed, starts it, and waits until its supervisor is ready. When
+/// that fails, dropping what was made removes it.
+///
+/// # Errors
+/// What Docker refused.
+pub async fn open(
+    docker: &Docker,
+    mut held: Held,
+    spec: &ContainerSpec,
+    cancel: &mut watch::Receiver<bool>,
+) -> Result<Opened, Failure> {
+    let refused = |error| refused_by_docker(&error, &spec.class);
+    let began = Instant::now();
+    let options = CreateContainerOptionsBuilder::default().name(held.reference()).build();
+    let made = docker.create_container(Some(options), spec::container(spec)).await.map_err(refused)?;
+    held.made(made.id);
+    let created = Instant::now();
     let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
-    let attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
-    docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)?;
-    Ok(attached)
+    let attached = docker.attach_container(held.reference(), Some(options)).await.map_err(refused)?;
+    docker.start_container(held.reference(), None::<StartContainerOptions>).await.map_err(refused)?;
+    let mut wire = Wire::new(attached.output);
+    let ready = wait_until_ready(&mut wire, cancel).await;
+    let (creating, starting) = (created - began, created.elapsed());
+    Ok(Opened { held, input: attached.input, wire, ready, creating, starting })
 }
 
 pub async fn wait_for_exit(docker: &Docker, name: &str) -> Option<ContainerExit> {
@@ -68,10 +98,10 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
 }
 
 /// What it means that Docker refused to make or start a job container.
-fn refused_by_docker(error: &bollard::errors::Error, image: &str, runtime: Option<&str>) -> Failure {
+fn refused_by_docker(error: &bollard::errors::Error, class: &Class) -> Failure {
     let text = plain(&error.to_string(), 500);
     let lower = text.to_lowercase();
-    if let Some(runtime) = runtime
+    if let Some(runtime) = class.runtime()
         && (lower.contains("runtime specified")
             || lower.contains("runtime name")
             || lower.contains(&format!("\"{runtime}\"")))
@@ -86,7 +116,7 @@ fn refused_by_docker(error: &bollard::errors::Error, image: &str, runtime: Optio
     match status(error) {
         Some(404) if lower.contains("image") => Failure::new(
             FailureKind::ImageMissing,
-            format!("the base image {image} is not on this Docker Engine; build it with `ade image build`"),
+            format!("the base image {} is not on this Docker Engine; build it with `ade image build`", class.image()),
         ),
         _ => Failure::new(
             FailureKind::EngineUnavailable,

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+/// From `JOB` to the first frame of a parked container.
+const ADOPTION: Duration = Duration::from_secs(5);
 /// On top of what `on_job_end` may take: kill, collect, report.
 const COLLECT_BUDGET: Duration = Duration::from_secs(30);
 /// Bytes of events that one job may send. The supervisor lets through 5,000 lines with 1 Mi characters in all, in JSON at most
@@ -27,15 +29,36 @@ pub struct Course<'a> {
     pub stop: mpsc::Sender<StopReason>,
     pub connections: Connections,
     pub evidence: &'a mut Evidence,
-    pub event_bytes: u64,
-    pub progress_bytes: u64,
+    /// What is to be told of the supervisor once it is known that it has taken the job.
+    pub ready: Option<Notice>,
+    /// When the supervisor had read the job.
+    pub taken: Option<Instant>,
+    event_bytes: u64,
+    progress_bytes: u64,
 }
 
-impl Course<'_> {
+impl<'a> Course<'a> {
+    pub const fn new(
+        notices: &'a mpsc::Sender<Notice>,
+        sink: OutputSink,
+        stop: mpsc::Sender<StopReason>,
+        connections: Connections,
+        evidence: &'a mut Evidence,
+    ) -> Self {
+        Self { notices, sink, stop, connections, evidence, ready: None, taken: None, event_bytes: 0, progress_bytes: 0 }
+    }
+
+    pub async fn tell_ready(&mut self) {
+        if let Some(notice) = self.ready.take() {
+            self.notices.send(notice).await.ok();
+        }
+    }
+
     pub async fn until_done(&mut self, wire: &mut Wire, cancel: &mut watch::Receiver<bool>, limits: &Limits) {
         let mut soft = Instant::now() + Duration::from_millis(limits.timeout_ms);
         let grace = Duration::from_millis(limits.on_job_end_ms) + COLLECT_BUDGET;
         let mut hard = soft + grace;
+        let adopted_by = Instant::now() + ADOPTION;
         loop {
             let reason = tokio::select! {
                 frame = wire.next() => {
@@ -52,6 +75,8 @@ impl Course<'_> {
                 }
                 () = cancelled(cancel), if self.evidence.stop != Some(StopReason::Cancelled) => StopReason::Cancelled,
                 () = sleep_until(soft), if self.evidence.stop.is_none() => StopReason::Timeout,
+                // A parked container that is stuck costs its job no more than this.
+                () = sleep_until(adopted_by), if self.ready.is_some() => return,
                 () = sleep_until(hard) => {
                     self.evidence.killed = true;
                     return;
@@ -67,7 +92,10 @@ impl Course<'_> {
 
     /// Takes one frame; true when it was the last.
     async fn take(&mut self, frame: FromSupervisor) -> Result<bool, ProtocolError> {
+        self.tell_ready().await;
         match frame {
+            FromSupervisor::Taken if self.taken.is_some() => return Err(ProtocolError::Order("TAKEN came twice")),
+            FromSupervisor::Taken => self.taken = Some(Instant::now()),
             FromSupervisor::Event(payload) => {
                 count(&mut self.event_bytes, payload.len(), "events", EVENT_BYTES)?;
                 let event: RawEvent = protocol::parse("EVENT", &payload)?;

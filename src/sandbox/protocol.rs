@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol that this engine speaks; `READY` names the supervisor's.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest payload of one frame, bytes.
 pub const MAX_PAYLOAD: usize = 65_536;
 /// Bytes of a frame's header.
@@ -29,6 +29,7 @@ const END: u8 = 0x03;
 const RESET: u8 = 0x05;
 const CREDIT: u8 = 0x06;
 const OPEN: u8 = 0x84;
+const TAKEN: u8 = 0x85;
 
 /// A frame that the engine sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub enum StopReason {
 pub enum FromSupervisor {
     /// The supervisor is parked and waits for a job.
     Ready(Bytes),
+    /// The supervisor has read the job.
+    Taken,
     /// An event of the job, JSON.
     Event(Bytes),
     /// Rows done so far, JSON; shown, never stored.
@@ -199,7 +202,7 @@ impl Decoder {
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         let fits = match (kind, stream) {
             (0x81 | 0x82 | 0x83 | 0x86, 0) | (DATA, OUTPUT) => size <= MAX_PAYLOAD,
-            (END, OUTPUT) => size == 0,
+            (END, OUTPUT) | (TAKEN, 0) => size == 0,
             (DATA, _) => connection && (1..=MAX_PAYLOAD).contains(&size),
             (END | RESET | OPEN, _) => connection && size == 0,
             (CREDIT, _) => connection && size == size_of::<u32>(),
@@ -218,6 +221,7 @@ impl Decoder {
             0x82 => FromSupervisor::Event(payload),
             0x83 => FromSupervisor::Progress(payload),
             0x86 => FromSupervisor::Done(payload),
+            TAKEN => FromSupervisor::Taken,
             OPEN => FromSupervisor::Open(stream),
             DATA if connection => FromSupervisor::Connection(stream, Relayed::Data(payload)),
             END if connection => FromSupervisor::Connection(stream, Relayed::End),
@@ -422,13 +426,15 @@ mod tests {
     #[test]
     fn frames_survive_any_chunking() {
         let mut bytes = frame(0x81, 0, b"{}");
+        bytes.extend(frame(0x85, 0, b""));
         bytes.extend(frame(0x02, 2, &[7; 300]));
         bytes.extend(frame(0x03, 2, b""));
         bytes.extend(frame(0x86, 0, b"{}"));
         for step in [1, 2, 7, 8, 9, 1000] {
             let frames = all(&bytes, step).unwrap();
-            assert_eq!(frames.len(), 4, "step {step}");
-            assert_eq!(frames[1], FromSupervisor::Output(Bytes::from(vec![7; 300])));
+            assert_eq!(frames.len(), 5, "step {step}");
+            assert_eq!(frames[1], FromSupervisor::Taken);
+            assert_eq!(frames[2], FromSupervisor::Output(Bytes::from(vec![7; 300])));
         }
     }
 

@@ -8,15 +8,15 @@ use serde_json::Value;
 /// What happened, as it happens.
 #[derive(Debug)]
 pub enum Notice {
-    /// The container runs and the supervisor waits.
+    /// The container runs and its supervisor takes the job.
     Ready {
         /// Version of the runner in the image.
         runner_version: String,
         /// Version of Python in the image.
         python: String,
+        /// Whether the container was there before the job.
+        parked: bool,
     },
-    /// Inputs are in; scripts run from here on.
-    Running,
     /// An event of the job.
     Event(RawEvent),
     /// Rows done.
@@ -40,7 +40,7 @@ pub struct Report {
     pub diagnostics: Vec<Value>,
     /// Time by step.
     pub timings: Timings,
-    /// Set when Docker did not remove the container: which it is, and what becomes of it.
+    /// Set when Docker did not remove the container and this waited for it: which it is, and what becomes of it.
     pub left_behind: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub struct Timings {
     pub start_ms: u64,
     /// Inputs and scripts.
     pub run_ms: u64,
-    /// Last output byte to the container's removal.
+    /// From the last output byte on; the container's removal, where the job waits for it.
     pub collect_ms: u64,
 }
 

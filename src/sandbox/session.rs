@@ -2,23 +2,27 @@
 
 use super::archive::OutputSink;
 use super::connections::Connections;
-use super::container::{create, remove, start, wait_for_exit};
+use super::container::{Opened, open, wait_for_exit};
 use super::course::Course;
+use super::limits::Limits;
 use super::outcome::{Evidence, Failure, FailureKind, decide};
+use super::pool::{Pool, Pooled};
 use super::protocol::{self, ContainerUsage, Ready, ReportedOutcome, StopReason};
 use super::report::{Notice, Report, Timings};
 use super::send::{InputFile, write_all};
 use super::spec::ContainerSpec;
-use super::wire::{NotReady, START_BUDGET, Wire, wait_until_ready};
+use super::wire::{NotReady, Wire};
 use crate::egress::{Broker, Egress, Grant};
 use crate::text::plain;
 use bollard::Docker;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,10 +33,12 @@ const FRAMES_UNDER_WAY: usize = 8;
 /// What to run, and in what.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Name of the container; unique, stored by the caller before it calls.
+    /// Name of the container; unique.
     pub name: &'a str,
     /// How the container is made.
-    pub spec: ContainerSpec<'a>,
+    pub spec: ContainerSpec,
+    /// The job's limits, of which the container knows some.
+    pub limits: &'a Limits,
     /// The `JOB` frame's payload.
     pub job: Value,
     /// The input archive, in order.
@@ -50,40 +56,36 @@ pub struct Request<'a> {
     pub installer: bool,
 }
 
-/// Runs one job in a container of its own and removes the container, whatever happens. One that Docker does not remove is
-/// named in the report and changes no outcome.
+/// Runs one job in a container of its own, which is destroyed with it: a parked one of the same class if there is one, or else a
+/// new one. One that Docker does not remove changes no outcome; where somebody waits for the removal, it is named in the report.
 ///
-/// `cancel` turning true stops the job. Notices are dropped when nobody receives them. Dropping the future leaves the
-/// container to the caller, who calls [`remove`]; its supervisor ends by itself, since its stdin closes.
+/// `cancel` turning true stops the job. Notices are dropped when nobody receives them. Dropping the future removes the container;
+/// its supervisor ends by itself, since its stdin closes.
 ///
 /// # Errors
 /// A [`Failure`] when the job could not even be started (no Docker, image, runtime, or an input that is gone); how a job
 /// that was started ended is in the [`Report`].
 pub async fn run(
-    docker: &Docker,
+    pool: &Pool,
     request: Request<'_>,
-    cancel: watch::Receiver<bool>,
+    mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    let creating = Instant::now();
-    let name = request.name;
-    create(docker, name, &request.spec).await?;
-    let create_ms = millis(creating.elapsed());
-    let result = conduct(docker, request, cancel, notices).await;
-    let removing = Instant::now();
-    let left_behind = remove(docker, name).await.err().map(|failure| failure.message);
-    match result {
-        Ok(mut report) => {
-            report.timings.create_ms = create_ms;
-            report.timings.collect_ms += millis(removing.elapsed());
-            report.left_behind = left_behind;
-            Ok(report)
+    if let Some(mut parked) = pool.adopt(&request.spec.class) {
+        // Its making was nobody's wait.
+        (parked.creating, parked.starting) = (Duration::ZERO, Duration::ZERO);
+        match conduct(pool, parked, &request, true, cancel.clone(), notices).await {
+            Ok(report) => return Ok(report),
+            Err(NotRun::Failed(failure)) => return Err(failure),
+            Err(NotRun::Unadopted) => pool.tell(Pooled::Failed),
         }
-        Err(mut failure) => {
-            if let Some(left_behind) = left_behind {
-                failure.message = format!("{}; and {left_behind}", failure.message);
-            }
-            Err(failure)
+    }
+    let opened = open(pool.docker(), pool.enter(request.name), &request.spec, &mut cancel).await?;
+    match conduct(pool, opened, &request, false, cancel, notices).await {
+        Ok(report) => Ok(report),
+        Err(NotRun::Failed(failure)) => Err(failure),
+        Err(NotRun::Unadopted) => {
+            Err(Failure::new(FailureKind::EngineUnavailable, "the container was gone before the job began in it"))
         }
     }
 }
@@ -92,108 +94,168 @@ pub async fn run(
 ///
 /// # Errors
 /// Why it did not come up.
-pub async fn probe(docker: &Docker, name: &str, spec: &ContainerSpec<'_>) -> Result<Ready, Failure> {
-    create(docker, name, spec).await?;
-    let ready = async {
-        let attached = start(docker, name, spec).await?;
-        let mut wire = Wire::new(attached.output);
-        let (_keep, mut never) = watch::channel(false);
-        wait_until_ready(&mut wire, &mut never).await.map_err(|why| {
-            let why = match why {
-                NotReady::Broken(error) => error.to_string(),
-                NotReady::Silent => format!("it was not ready within {} s", START_BUDGET.as_secs()),
-                NotReady::Ended | NotReady::Cancelled => {
-                    format!("it ended at once: {}", plain(&wire.stderr_tail(), 600))
-                }
-            };
-            Failure::new(FailureKind::RunnerCrashed, format!("a test container did not come up: {why}"))
-        })
-    }
-    .await;
-    remove(docker, name).await?;
-    ready
+pub async fn probe(pool: &Pool, name: &str, spec: &ContainerSpec) -> Result<Ready, Failure> {
+    let (_keep, mut never) = watch::channel(false);
+    let Opened { held, ready, wire, .. } = open(pool.docker(), pool.enter(name), spec, &mut never).await?;
+    let left_behind = held.remove().await;
+    let ready = ready.map_err(|why| {
+        let last_words = plain(&wire.stderr_tail(), 600);
+        Failure::new(FailureKind::RunnerCrashed, format!("a test container did not come up: {why} {last_words}"))
+    })?;
+    left_behind.map_or(Ok(ready), |message| Err(Failure::new(FailureKind::EngineUnavailable, message)))
 }
 
+/// Why a job did not run.
+enum NotRun {
+    /// A parked container was gone before anything of the job began in it.
+    Unadopted,
+    /// It cannot.
+    Failed(Failure),
+}
+
+/// Takes a job to its end in a container that was started, and lets go of the container.
 async fn conduct(
-    docker: &Docker,
-    request: Request<'_>,
-    mut cancel: watch::Receiver<bool>,
+    pool: &Pool,
+    opened: Opened,
+    request: &Request<'_>,
+    parked: bool,
+    cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
-) -> Result<Report, Failure> {
-    let Request { name, spec, job, files, network, egress, outputs, expected, installer } = request;
-    let limits = spec.limits;
-    let starting = Instant::now();
-    let attached = start(docker, name, &spec).await?;
-    let mut wire = Wire::new(attached.output);
-    let ready = wait_until_ready(&mut wire, &mut cancel).await;
-    let mut evidence = Evidence { expected, installer, ..Evidence::default() };
-    let mut usage = ContainerUsage::default();
-    let mut diagnostics = Vec::new();
-    let started = Instant::now();
-    let mut run_ms = 0;
-    match ready {
-        Err(NotReady::Cancelled) => evidence.stop = Some(StopReason::Cancelled),
-        Err(NotReady::Broken(error)) => evidence.broken = Some(error),
-        Err(NotReady::Silent) => {
-            return Err(Failure::new(
-                FailureKind::EngineUnavailable,
-                format!(
-                    "the container was not ready within {} s; is the machine overloaded? See `ade doctor`",
-                    START_BUDGET.as_secs()
-                ),
-            ));
+) -> Result<Report, NotRun> {
+    let Opened { mut held, input, wire, ready, creating, starting } = opened;
+    let timings = Timings { create_ms: millis(creating), start_ms: millis(starting), ..Timings::default() };
+    if parked {
+        held.rename(request.name);
+    }
+    let talk = Talk { docker: pool.docker(), container: held.reference(), request, parked, notices };
+    let talked = talk.through(input, wire, ready, cancel).await;
+    let releasing = Instant::now();
+    // With the completion record nothing of the job is alive. What an installer mounts is another's next.
+    let at_rest = talked.as_ref().is_ok_and(|talked| talked.at_rest) && !request.installer;
+    let left_behind = if at_rest { held.release().await } else { held.remove().await };
+    match talked {
+        Ok(Talked { mut report, taken, .. }) => {
+            if let Some(taken) = taken.filter(|_| parked) {
+                pool.tell(Pooled::Adopted(taken));
+            }
+            report.timings.create_ms = timings.create_ms;
+            report.timings.start_ms = timings.start_ms;
+            report.timings.collect_ms += millis(releasing.elapsed());
+            report.left_behind = left_behind;
+            Ok(report)
         }
-        Err(NotReady::Ended) => evidence.lost_contact = wire.lost.take(),
-        Ok(ready) if ready.protocol != protocol::VERSION => {
-            return Err(Failure::new(
-                FailureKind::ImageMissing,
-                format!(
+        Err(NotRun::Failed(mut failure)) => {
+            if let Some(left_behind) = left_behind {
+                failure.message = format!("{}; and {left_behind}", failure.message);
+            }
+            Err(NotRun::Failed(failure))
+        }
+        Err(NotRun::Unadopted) => Err(NotRun::Unadopted),
+    }
+}
+
+/// What is said between the engine and the supervisor of a container.
+struct Talk<'a> {
+    docker: &'a Docker,
+    container: &'a str,
+    request: &'a Request<'a>,
+    parked: bool,
+    notices: &'a mpsc::Sender<Notice>,
+}
+
+/// How it ended.
+struct Talked {
+    report: Report,
+    /// From the job's handing over to its being read.
+    taken: Option<Duration>,
+    /// Whether the supervisor has said that it is done.
+    at_rest: bool,
+}
+
+impl Talk<'_> {
+    async fn through(
+        &self,
+        input: Pin<Box<dyn AsyncWrite + Send>>,
+        mut wire: Wire,
+        ready: Result<Ready, NotReady>,
+        mut cancel: watch::Receiver<bool>,
+    ) -> Result<Talked, NotRun> {
+        let Self { request, notices, .. } = *self;
+        let limits = request.limits;
+        let mut evidence = Evidence { expected: request.expected, installer: request.installer, ..Evidence::default() };
+        let started = Instant::now();
+        let (mut taken, mut run_ms) = (None, 0);
+        match ready {
+            Err(NotReady::Cancelled) => evidence.stop = Some(StopReason::Cancelled),
+            Err(NotReady::Broken(error)) => evidence.broken = Some(error),
+            Err(why @ NotReady::Silent) => {
+                let message = format!("the container cannot be used: {why} See `ade doctor`");
+                return Err(NotRun::Failed(Failure::new(FailureKind::EngineUnavailable, message)));
+            }
+            Err(NotReady::Ended) => evidence.lost_contact = wire.lost.take(),
+            Ok(ready) if ready.protocol != protocol::VERSION => {
+                let message = format!(
                     "the image {} speaks protocol {}, this engine speaks {}: rebuild it with `ade image build`",
-                    spec.image,
+                    request.spec.class.image(),
                     ready.protocol,
                     protocol::VERSION
-                ),
-            ));
-        }
-        Ok(ready) => {
-            let notice =
-                Notice::Ready { runner_version: plain(&ready.runner_version, 40), python: plain(&ready.python, 40) };
-            notices.send(notice).await.ok();
-            let sink = OutputSink::start(outputs, limits.output_mb * 1024 * 1024, expected);
-            let (stop, stop_requests) = mpsc::channel(1);
-            let (out, frames) = mpsc::channel(FRAMES_UNDER_WAY);
-            let connections = connections(network, egress, out, notices.clone());
-            let writing = write_all(attached.input, job, files, stop_requests, frames);
-            let mut writer = AbortOnDropHandle::new(tokio::spawn(writing));
-            notices.send(Notice::Running).await.ok();
-            let mut course =
-                Course { notices, sink, stop, connections, evidence: &mut evidence, event_bytes: 0, progress_bytes: 0 };
-            tokio::select! {
-                biased;
-                // The container still waits for the rest of an archive that will never come.
-                failure = failed_to_send(&mut writer) => return Err(failure),
-                () = course.until_done(&mut wire, &mut cancel, limits) => {}
+                );
+                return Err(NotRun::Failed(Failure::new(FailureKind::ImageMissing, message)));
             }
-            run_ms = millis(started.elapsed());
-            let Course { sink, connections, .. } = course;
-            connections.close().await;
-            match sink.finish().await {
-                Ok(collected) => evidence.collected = collected,
-                Err(failure) => evidence.refused_output = Some(failure),
+            Ok(ready) => {
+                let notice = Notice::Ready {
+                    runner_version: plain(&ready.runner_version, 40),
+                    python: plain(&ready.python, 40),
+                    parked: self.parked,
+                };
+                let sink =
+                    OutputSink::start(Arc::clone(&request.outputs), limits.output_mb * 1024 * 1024, request.expected);
+                let (stop, stop_requests) = mpsc::channel(1);
+                let (out, frames) = mpsc::channel(FRAMES_UNDER_WAY);
+                let connections =
+                    connections(Arc::clone(&request.network), request.egress.clone(), out, notices.clone());
+                let writing = write_all(input, request.job.clone(), request.files.clone(), stop_requests, frames);
+                let mut writer = AbortOnDropHandle::new(tokio::spawn(writing));
+                let mut course = Course::new(notices, sink, stop, connections, &mut evidence);
+                // Whether a parked container takes the job shows with its first frame.
+                course.ready = Some(notice);
+                if !self.parked {
+                    course.tell_ready().await;
+                }
+                tokio::select! {
+                    biased;
+                    // The container still waits for the rest of an archive that will never come.
+                    failure = failed_to_send(&mut writer) => return Err(NotRun::Failed(failure)),
+                    () = course.until_done(&mut wire, &mut cancel, limits) => {}
+                }
+                run_ms = millis(started.elapsed());
+                taken = course.taken.map(|taken| taken - started);
+                let adopted = course.ready.is_none();
+                let Course { sink, connections, .. } = course;
+                connections.close().await;
+                match sink.finish().await {
+                    Ok(collected) => evidence.collected = collected,
+                    Err(failure) => evidence.refused_output = Some(failure),
+                }
+                if !adopted && evidence.stop.is_none() && !evidence.killed {
+                    return Err(NotRun::Unadopted);
+                }
             }
         }
+        evidence.stderr_tail = wire.stderr_tail();
+        if needs_exit(&evidence) {
+            evidence.exit = wait_for_exit(self.docker, self.container).await;
+        }
+        let (mut usage, mut diagnostics) = (ContainerUsage::default(), Vec::new());
+        if let Some(done) = &mut evidence.done {
+            usage = std::mem::take(&mut done.usage);
+            diagnostics = done.diagnostics.take().unwrap_or_default();
+        }
+        let outcome = decide(&evidence, limits);
+        let timings = Timings { run_ms, ..Timings::default() };
+        let report = Report { outcome, usage, collected: evidence.collected, diagnostics, timings, left_behind: None };
+        Ok(Talked { report, taken, at_rest: evidence.done.is_some() })
     }
-    evidence.stderr_tail = wire.stderr_tail();
-    if needs_exit(&evidence) {
-        evidence.exit = wait_for_exit(docker, name).await;
-    }
-    if let Some(done) = &mut evidence.done {
-        usage = std::mem::take(&mut done.usage);
-        diagnostics = done.diagnostics.take().unwrap_or_default();
-    }
-    let outcome = decide(&evidence, limits);
-    let timings = Timings { start_ms: millis(started - starting), run_ms, ..Timings::default() };
-    Ok(Report { outcome, usage, collected: evidence.collected, diagnostics, timings, left_behind: None })
 }
 
 /// The connections of a container, each of which ends in a notice.

@@ -32,25 +32,73 @@ pub mod label {
     pub const DEPS_INDEX: &str = "dev.ade.deps.index";
 }
 
-/// What differs between two job containers.
+/// What a container is started with and keeps to its end. Two of one class differ in nothing but their uid and their labels, so
+/// that a parked one may take any job of its class.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Class {
+    image: String,
+    runtime: Option<String>,
+    memory_mb: u64,
+    scratch_mb: u64,
+    nano_cpus: i64,
+    pids: u32,
+    mounts: Vec<Mount>,
+}
+
+impl Class {
+    /// The class of an image (a reference or an id), an OCI runtime (`None` is the engine's default), bounded limits, and volumes,
+    /// which are never a tenant's choice.
+    #[must_use]
+    pub fn new(image: &str, runtime: Option<&str>, limits: &Limits, mounts: &[Mount]) -> Self {
+        Self {
+            image: image.to_owned(),
+            runtime: runtime.map(str::to_owned),
+            memory_mb: limits.memory_mb,
+            scratch_mb: limits.scratch_mb,
+            nano_cpus: nano_cpus(limits.cpus),
+            pids: limits.pids,
+            mounts: mounts.to_vec(),
+        }
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The OCI runtime.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&str> {
+        self.runtime.as_deref()
+    }
+
+    /// Memory, MiB.
+    #[must_use]
+    pub const fn memory_mb(&self) -> u64 {
+        self.memory_mb
+    }
+
+    /// Whether containers of it may wait for a job: what an installer mounts is made for one install.
+    #[must_use]
+    pub fn may_park(&self) -> bool {
+        self.mounts.iter().all(|mount| matches!(mount, Mount::Set { .. }))
+    }
+}
+
+/// One container.
 #[derive(Debug, Clone)]
-pub struct ContainerSpec<'a> {
-    /// Image reference or id.
-    pub image: &'a str,
-    /// Bounded limits.
-    pub limits: &'a Limits,
-    /// OCI runtime that the admin asked for; `None` is the engine's default.
-    pub runtime: Option<&'a str>,
+pub struct ContainerSpec {
+    /// What it is started with.
+    pub class: Class,
     /// The uid and gid of everything in the container, its own: per-user kernel limits are then shared with no other job.
     pub uid: u32,
     /// Labels.
     pub labels: HashMap<String, String>,
-    /// Volumes: never a tenant's choice.
-    pub mounts: &'a [Mount],
 }
 
 /// What may be mounted into a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Mount {
     /// A dependency set, read-only, into a job.
     Set {
@@ -92,17 +140,17 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// The container as Docker's API takes it.
 #[must_use]
-pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
-    let limits = spec.limits;
-    let memory = signed(limits.memory_mb * MIB);
+pub fn container(spec: &ContainerSpec) -> ContainerCreateBody {
+    let class = &spec.class;
+    let memory = signed(class.memory_mb * MIB);
     let owner = format!("uid={0},gid={0},mode=0700", spec.uid);
-    let scratch = format!("rw,noexec,nosuid,nodev,size={}m,nr_inodes=16384,{owner}", limits.scratch_mb);
-    let file_mb = spec.mounts.iter().find_map(|mount| match mount {
-        Mount::NewSet { file_mb, .. } => Some((*file_mb).max(limits.scratch_mb)),
+    let scratch = format!("rw,noexec,nosuid,nodev,size={}m,nr_inodes=16384,{owner}", class.scratch_mb);
+    let file_mb = class.mounts.iter().find_map(|mount| match mount {
+        Mount::NewSet { file_mb, .. } => Some((*file_mb).max(class.scratch_mb)),
         _ => None,
     });
-    let file_mb = file_mb.unwrap_or(limits.scratch_mb);
-    let mounts: Vec<_> = spec.mounts.iter().map(mount).collect();
+    let file_mb = file_mb.unwrap_or(class.scratch_mb);
+    let mounts: Vec<_> = class.mounts.iter().map(mount).collect();
     let host_config = HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={}", seccomp::profile())]),
@@ -115,9 +163,9 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         init: Some(false),
         memory: Some(memory),
         memory_swap: Some(memory),
-        nano_cpus: Some(nano_cpus(limits.cpus)),
-        pids_limit: Some(i64::from(limits.pids)),
-        shm_size: Some(signed((limits.memory_mb / 8).clamp(8, 64) * MIB)),
+        nano_cpus: Some(class.nano_cpus),
+        pids_limit: Some(i64::from(class.pids)),
+        shm_size: Some(signed((class.memory_mb / 8).clamp(8, 64) * MIB)),
         tmpfs: Some(HashMap::from([("/job".into(), scratch)])),
         ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", signed(file_mb * MIB)), ulimit("nofile", 1024)]),
         mounts: (!mounts.is_empty()).then_some(mounts),
@@ -125,11 +173,11 @@ pub fn container(spec: &ContainerSpec<'_>) -> ContainerCreateBody {
         readonly_paths: Some(READ_ONLY.map(String::from).to_vec()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
-        runtime: spec.runtime.map(String::from),
+        runtime: class.runtime.clone(),
         ..HostConfig::default()
     };
     ContainerCreateBody {
-        image: Some(spec.image.into()),
+        image: Some(class.image.clone()),
         user: Some(format!("{0}:{0}", spec.uid)),
         hostname: Some("ade".into()),
         working_dir: Some("/job".into()),
@@ -202,12 +250,9 @@ mod tests {
         let caps = Caps { cpus, ..Caps::default() };
         let limits = Limits::resolve(&caps, Requested { memory_mb: Some(memory_mb), timeout_ms: None }).unwrap();
         let spec = ContainerSpec {
-            image: "ade-runner:test",
-            limits: &limits,
-            runtime,
+            class: Class::new("ade-runner:test", runtime, &limits, &[]),
             uid: 123_456,
             labels: HashMap::from([(label::JOB.to_owned(), "job_1".to_owned())]),
-            mounts: &[],
         };
         serde_json::to_value(container(&spec)).unwrap()
     }
@@ -247,9 +292,9 @@ mod tests {
             Mount::Wheelhouse { source: "/srv/wheels".into(), folder: true, target: "/wheelhouse/instance" },
             Mount::Wheelhouse { source: "wheels".into(), folder: false, target: "/wheelhouse/instance" },
         ];
-        let body = |mounts| {
-            let labels = HashMap::new();
-            let spec = ContainerSpec { image: "i", limits: &limits, runtime: None, uid: 1, labels, mounts };
+        let body = |mounts: &[Mount]| {
+            let class = Class::new("i", None, &limits, mounts);
+            let spec = ContainerSpec { class, uid: 1, labels: HashMap::new() };
             serde_json::to_value(container(&spec)).unwrap()
         };
         for (at, mount) in mounts.iter().enumerate() {

@@ -56,10 +56,16 @@ impl Wire {
     }
 }
 
+/// Why a supervisor is not ready.
+#[derive(Debug, thiserror::Error)]
 pub enum NotReady {
+    #[error("its start was cancelled")]
     Cancelled,
+    #[error("it was not ready within {} s; is the machine overloaded?", START_BUDGET.as_secs())]
     Silent,
+    #[error("it ended at once")]
     Ended,
+    #[error(transparent)]
     Broken(ProtocolError),
 }
 

@@ -122,8 +122,7 @@ impl Scheduler {
             trace_id: Ulid::new().to_string().to_lowercase(),
         };
         let (cancel, cancelled) = watch::channel(false);
-        let container = job::container_name(&identity.job_id, identity.execution);
-        let registered = inner.activations.register(identity.job_id.clone(), container, cancel.clone());
+        let registered = inner.activations.register(identity.job_id.clone(), cancel.clone());
         let span = tracing::info_span!("activation", id = %identity.job_id, version = %wish.version.id);
         let task = tokio::spawn({
             let inner = Arc::clone(inner);

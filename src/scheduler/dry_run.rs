@@ -3,7 +3,7 @@
 use super::lines::{Caller, Lines, Place};
 use super::{Inner, Scheduler};
 use crate::ids::{JobId, WorkspaceId};
-use crate::job::{self, Identity, Prepared, Refusal, container_name};
+use crate::job::{self, Identity, Prepared, Refusal};
 use crate::network::Stored;
 use crate::packages::{Diagnostic, Package};
 use crate::sandbox::{Failure, Requested};
@@ -66,7 +66,7 @@ impl Scheduler {
         };
         let (cancel, cancelled) = watch::channel(false);
         let id = identity.job_id.clone();
-        let registered = lines.register(id.clone(), container_name(&id, identity.execution), cancel.clone());
+        let registered = lines.register(id.clone(), cancel.clone());
         let task = tokio::spawn({
             let inner = Arc::clone(inner);
             let span = tracing::info_span!("dry run", %id, workspace = %candidate.workspace_id);

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Lines {
     lines: Mutex<HashMap<WorkspaceId, Line>>,
-    running: Mutex<HashMap<JobId, Running>>,
+    running: Mutex<HashMap<JobId, watch::Sender<bool>>>,
     places: Arc<Semaphore>,
 }
 
@@ -34,24 +34,13 @@ struct Line {
     length: usize,
 }
 
-#[derive(Debug)]
-struct Running {
-    container: String,
-    cancel: watch::Sender<bool>,
-}
-
 impl Lines {
     fn lines(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<bool>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a container belongs to something that goes on.
-    pub(super) fn owns(&self, container: &str) -> bool {
-        self.running().values().any(|running| running.container == container)
     }
 
     /// Whether anything goes on.
@@ -61,14 +50,14 @@ impl Lines {
 
     /// Cancels all.
     pub(super) fn stop(&self) {
-        for running in self.running().values() {
-            running.cancel.send_replace(true);
+        for cancel in self.running().values() {
+            cancel.send_replace(true);
         }
     }
 
-    /// Looks after something that runs in this container, until the answer is dropped.
-    pub(super) fn register(self: &Arc<Self>, id: JobId, container: String, cancel: watch::Sender<bool>) -> Registered {
-        self.running().insert(id.clone(), Running { container, cancel });
+    /// Looks after something that runs, until the answer is dropped.
+    pub(super) fn register(self: &Arc<Self>, id: JobId, cancel: watch::Sender<bool>) -> Registered {
+        self.running().insert(id.clone(), cancel);
         Registered { lines: Arc::clone(self), id }
     }
 }

@@ -23,11 +23,11 @@ mod writer;
 use crate::blob::{Blobs, Digest};
 use crate::health::{Health, Part};
 use crate::ids::{InstanceId, JobId, NodeId, WorkspaceId};
-use crate::job::{Node, container_name};
+use crate::job::Node;
 use crate::network::Switch;
 use crate::packages::Package;
 use crate::queue::{JobState, Signals};
-use crate::sandbox::{self, Failure, FailureKind};
+use crate::sandbox::{Failure, FailureKind, Ledger};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
 use crate::telemetry::Metrics;
 use execution::Ended;
@@ -51,6 +51,8 @@ pub use upkeep::Retention;
 /// Connects to Docker and finds or builds the image.
 pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Node, Failure>> + Send + Sync>;
 
+/// Time for the last containers to be removed.
+const REMOVALS: Duration = Duration::from_secs(10);
 /// Longer than a claim can take: then the database counts as gone, and nothing was claimed.
 const CLAIM: Duration = Duration::from_secs(15);
 
@@ -68,6 +70,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// How to get at Docker.
     pub connect: Connect,
+    /// Containers of this process.
+    pub ledger: Ledger,
     /// This node.
     pub node_id: NodeId,
     /// The installation.
@@ -97,6 +101,7 @@ struct Inner {
     metrics: Metrics,
     health: Arc<Health>,
     connect: Connect,
+    ledger: Ledger,
     id: NodeId,
     instance: InstanceId,
     default_concurrency: Option<usize>,
@@ -171,6 +176,7 @@ impl Scheduler {
                 metrics: parts.metrics,
                 health: parts.health,
                 connect: parts.connect,
+                ledger: parts.ledger,
                 id: parts.node_id,
                 instance: parts.instance_id,
                 default_concurrency: parts.max_concurrency,
@@ -266,6 +272,10 @@ impl Scheduler {
             self.inner.dry_runs.stop();
             tokio::time::timeout(Duration::from_secs(30), self.idle()).await.ok();
         }
+        if let Some(node) = self.inner.node.borrow().as_ref() {
+            node.pool.close();
+        }
+        self.inner.ledger.settle(REMOVALS).await;
         self.inner.events.flush().await;
     }
 
@@ -362,16 +372,16 @@ impl Inner {
         });
         running.insert(job.clone(), Slot { execution, cancel, task: task.abort_handle(), stopped: None });
         drop(running);
-        let (inner, node) = (Arc::clone(self), Arc::clone(node));
+        let inner = Arc::clone(self);
         let looked_after = async move {
             let ended = task.await;
             let stopped = inner.running().get(&job).and_then(|slot| slot.stopped);
             match (ended, stopped) {
                 (Ok(ended), _) => inner.note_end(&job, &ended),
-                (Err(_), Some(stop)) => inner.abandon(&node, &job, execution, stop).await,
+                (Err(_), Some(stop)) => inner.abandon(&job, execution, stop).await,
                 (Err(error), None) => {
                     tracing::error!(%job, %error, "an execution broke down");
-                    inner.abandon(&node, &job, execution, Stop::Fenced).await;
+                    inner.abandon(&job, execution, Stop::Fenced).await;
                     let failure = Failure::new(FailureKind::HostIo, "the engine failed inside; see its log");
                     let why = Requeue::Infrastructure(failure);
                     let requeued = inner
@@ -411,7 +421,7 @@ impl Inner {
         }
     }
 
-    /// Drops an execution; its container and, when it is to run again, its job are looked after by [`abandon`](Self::abandon).
+    /// Drops an execution, and its container with it; its job is looked after by [`abandon`](Self::abandon) when it is to run again.
     fn stop(&self, job: &JobId, execution: u32, why: Stop) {
         if let Some(slot) = self.running().get_mut(job)
             && slot.execution == execution
@@ -421,10 +431,8 @@ impl Inner {
         }
     }
 
-    async fn abandon(&self, node: &Node, job: &JobId, execution: u32, why: Stop) {
-        if let Err(failure) = sandbox::remove(&node.docker, &container_name(job, execution)).await {
-            tracing::warn!(%job, %failure, "a container is left to the reaper");
-        }
+    async fn abandon(&self, job: &JobId, execution: u32, why: Stop) {
+        // Its container went with its task.
         match why {
             Stop::Fenced => tracing::warn!(%job, execution, "an execution was fenced off and dropped"),
             Stop::Drained => {

@@ -4,11 +4,10 @@ use super::Inner;
 use crate::blob::{BlobError, JobFile, Key, Prefix};
 use crate::health::Part;
 use crate::ids::{JobId, WorkspaceId};
-use crate::job::{Node, container_name};
+use crate::job::Node;
 use crate::sandbox::{FailureKind, reap};
 use crate::store::{StoreError, StoredFile, now_ms};
 use bytes::Bytes;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,16 +91,9 @@ fn lost_docker(inner: &Inner, reason: &str) {
 }
 
 async fn reap_own(inner: &Inner, node: &Node) {
-    let own = |inner: &Inner| -> BTreeSet<String> {
-        inner.running().iter().map(|(job, slot)| container_name(job, slot.execution)).collect()
-    };
     let removed = reap(&node.docker, inner.instance.as_str(), |container| {
-        // A job is in the table before its container is made, so that what is not in it now was left by somebody.
-        container.node == Some(inner.id.as_str())
-            && !own(inner).contains(container.name)
-            && !node.deps.owns(container.name)
-            && !inner.activations.owns(container.name)
-            && !inner.dry_runs.owns(container.name)
+        // A container is in the ledger before it is made, so that what is not in it now was left by somebody.
+        container.node == Some(inner.id.as_str()) && !inner.ledger.owns(container.name)
     })
     .await;
     node.deps.sweep(&node.docker).await;
@@ -267,7 +259,10 @@ async fn measure(inner: Arc<Inner>) {
             });
             inner.metrics.set_queues(each, count(queued - shown));
         }
-        inner.metrics.set_containers("running", u32::try_from(inner.running().len()).unwrap_or(u32::MAX));
+        let parked = inner.node.borrow().as_ref().map_or(0, |node| node.pool.parked());
+        for (state, count) in [("running", inner.running().len()), ("parked", parked)] {
+            inner.metrics.set_containers(state, u32::try_from(count).unwrap_or(u32::MAX));
+        }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }

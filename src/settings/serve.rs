@@ -1,5 +1,6 @@
 //! Settings of the service: of `ade serve`, and shown by `ade settings`.
 
+use crate::sandbox::PoolSize;
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
@@ -42,6 +43,18 @@ pub struct ServeSettings {
     /// Another spelling of --max-concurrency
     #[arg(long, env = "ADE_QUEUE_MAX_CONCURRENCY", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub queue_max_concurrency: Option<u32>,
+
+    /// Containers that wait for a job, whether any is asked for or not
+    #[arg(long, env = "ADE_POOL_MIN", value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub pool_min: u32,
+
+    /// Containers that wait for a job at most; 0 starts one for every job [default: twice the job containers at once]
+    #[arg(long, env = "ADE_POOL_MAX", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub pool_max: Option<u32>,
+
+    /// What all jobs in waiting containers together may use, MiB
+    #[arg(long, env = "ADE_POOL_MEMORY_MB", value_name = "MIB", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(0..=1_073_741_824))]
+    pub pool_memory_mb: u64,
 
     /// Queued jobs of the whole instance; above it, new ones are refused [default: 10000]
     #[arg(long, env = "ADE_QUEUE_SIZE", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
@@ -197,6 +210,19 @@ impl ServeSettings {
         self.blob_url.clone().unwrap_or_else(|| self.data_dir().join("blobs").to_string_lossy().into_owned())
     }
 
+    /// How many containers may wait for a job on this node.
+    #[must_use]
+    pub fn pool_size(&self) -> PoolSize {
+        if self.safe_mode {
+            return PoolSize::NONE;
+        }
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let most = count(self.pool_max.unwrap_or_else(|| self.max_concurrency().saturating_mul(2)));
+        // A node that takes no jobs still activates versions.
+        let floor = if self.queue == Switch::On { count(self.pool_min).min(most) } else { 0 };
+        PoolSize { floor, most, memory_mb: self.pool_memory_mb }
+    }
+
     /// Job containers at once on this node.
     #[must_use]
     pub fn max_concurrency(&self) -> u32 {
@@ -235,6 +261,7 @@ impl ServeSettings {
             "database_url" => Some(self.database_url()),
             "blob_url" => Some(self.blob_url()),
             "max_concurrency" => Some(self.max_concurrency().to_string()),
+            "pool_max" => Some(self.pool_size().most.to_string()),
             "queue_size" => Some(self.queue_size().to_string()),
             _ => None,
         }

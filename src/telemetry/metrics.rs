@@ -1,6 +1,7 @@
 //! The metrics of one process. Labels are bounded: they come from code, from routes, or from the few longest queues.
 
 use super::table::{self, Metric};
+use crate::sandbox::Pooled;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -74,6 +75,11 @@ struct Inner {
     activations: Family<Labels<1>, Counter>,
     activation_seconds: Family<Labels<1>, Histogram>,
     containers: Family<Labels<1>, Gauge>,
+    pool_adoptions: Family<Labels<1>, Counter>,
+    pool_adoption_seconds: Histogram,
+    pool_age_seconds: Histogram,
+    pool_start_seconds: Histogram,
+    pool_retired: Family<Labels<1>, Counter>,
     requeued: Family<Labels<1>, Counter>,
     store_seconds: Family<Labels<1>, Histogram>,
     events_written: Counter,
@@ -121,6 +127,11 @@ impl Metrics {
             activations: add(&mut registry, table::ACTIVATIONS, Family::default()),
             activation_seconds: add(&mut registry, table::ACTIVATION_SECONDS, Family::new_with_constructor(slow)),
             containers: add(&mut registry, table::CONTAINERS, Family::default()),
+            pool_adoptions: add(&mut registry, table::POOL_ADOPTIONS, Family::default()),
+            pool_adoption_seconds: add(&mut registry, table::POOL_ADOPTION_SECONDS, quick()),
+            pool_age_seconds: add(&mut registry, table::POOL_AGE_SECONDS, slow()),
+            pool_start_seconds: add(&mut registry, table::POOL_START_SECONDS, quick()),
+            pool_retired: add(&mut registry, table::POOL_RETIRED, Family::default()),
             requeued: add(&mut registry, table::REQUEUED, Family::default()),
             store_seconds: add(&mut registry, table::STORE_SECONDS, Family::new_with_constructor(quick)),
             events_written: add(&mut registry, table::EVENTS_WRITTEN, Counter::default()),
@@ -204,6 +215,26 @@ impl Metrics {
         self.0.containers.get_or_create(&[("state", state.into())]).set(count.into());
     }
 
+    /// Something happened in the pool of parked containers.
+    pub fn pool(&self, what: Pooled) {
+        let adoption = |result: &'static str| {
+            self.0.pool_adoptions.get_or_create(&[("result", result.into())]).inc();
+        };
+        match what {
+            Pooled::Hit(age) => {
+                adoption("hit");
+                self.0.pool_age_seconds.observe(age.as_secs_f64());
+            }
+            Pooled::Missed => adoption("miss"),
+            Pooled::Failed => adoption("failed"),
+            Pooled::Adopted(taken) => self.0.pool_adoption_seconds.observe(taken.as_secs_f64()),
+            Pooled::Parked(taken) => self.0.pool_start_seconds.observe(taken.as_secs_f64()),
+            Pooled::Retired(why) => {
+                self.0.pool_retired.get_or_create(&[("reason", why.as_str().into())]).inc();
+            }
+        }
+    }
+
     /// An execution was lost and its job queued again.
     pub fn execution_requeued(&self, reason: &'static str) {
         self.0.requeued.get_or_create(&[("reason", reason.into())]).inc();
@@ -250,6 +281,14 @@ mod tests {
         metrics.job_phase(Phase::Run, taken);
         metrics.activation("activated", taken);
         metrics.set_containers("parked", 2);
+        for what in [
+            Pooled::Hit(taken),
+            Pooled::Adopted(taken),
+            Pooled::Parked(taken),
+            Pooled::Retired(crate::sandbox::Retired::Old),
+        ] {
+            metrics.pool(what);
+        }
         metrics.execution_requeued("lease_expired");
         metrics.store("claim", taken);
         metrics.events_written(5);

@@ -58,6 +58,11 @@ metrics! {
     ACTIVATIONS = "ade_activations_total", Counter, ["result"], "Activations that were asked for, by what became of them";
     ACTIVATION_SECONDS = "ade_activation_seconds", Histogram, ["result"], "Time of activations, waiting for others included";
     CONTAINERS = "ade_containers", Gauge, ["state"], "Containers of this node";
+    POOL_ADOPTIONS = "ade_pool_adoptions_total", Counter, ["result"], "Containers that jobs asked the pool for: hit, miss, or failed after a hit";
+    POOL_ADOPTION_SECONDS = "ade_pool_adoption_seconds", Histogram, [], "From a parked container's being given a job to its having read it";
+    POOL_AGE_SECONDS = "ade_pool_age_seconds", Histogram, [], "How long containers were parked before a job got them";
+    POOL_START_SECONDS = "ade_pool_start_seconds", Histogram, [], "Time to make and start a container that is then parked";
+    POOL_RETIRED = "ade_pool_retired_total", Counter, ["reason"], "Parked containers that were removed without a job: old, unhealthy or surplus";
     REQUEUED = "ade_executions_requeued_total", Counter, ["reason"], "Executions that were lost and queued again";
     STORE_SECONDS = "ade_store_seconds", Histogram, ["op"], "Time of database operations";
     EVENTS_WRITTEN = "ade_events_written_total", Counter, [], "Events of jobs that were stored";

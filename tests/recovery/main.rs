@@ -12,6 +12,7 @@ mod draining;
 mod faults;
 mod leftovers;
 mod nodes;
+mod pool;
 mod proxy;
 mod races;
 mod retention;

@@ -45,6 +45,10 @@ impl Site {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "info,ade::api=warn", "--data-dir"])
             .arg(self.data());
+        // What is parked beside jobs has tests of its own.
+        if !self.args.iter().any(|arg| arg == "--pool-max") {
+            command.args(["--pool-max", "0"]);
+        }
         command.args(&self.args).args(more).env("TMPDIR", self.folder.path());
         command
     }

@@ -189,7 +189,7 @@ fn what_a_hook_returns_is_bounded_and_may_be_anything() {
 
 #[test]
 fn activations_of_a_workspace_run_one_after_the_other_in_order() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--pool-max", "0"]);
     let tenant = server.tenant();
     let slow = |name: &str| {
         tenant.config(&hooked(&format!("import time\nprint('{name}')\ntime.sleep(1)\nreturn {{'name': '{name}'}}")))
@@ -259,7 +259,7 @@ impl Cut {
 
 #[test]
 fn a_client_that_goes_away_cancels_its_activation() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--pool-max", "0"]);
     let tenant = server.tenant();
     let good = tenant.config(&Package::new());
     activate(&tenant, &good).expect(200);
@@ -280,7 +280,7 @@ fn a_client_that_goes_away_cancels_its_activation() {
 
 #[test]
 fn an_activation_is_cut_off_by_the_end_of_the_process_and_changes_nothing() {
-    let mut server = Server::start(&["--drain-seconds", "1"]);
+    let mut server = Server::start(&["--drain-seconds", "1", "--pool-max", "0"]);
     let tenant = server.tenant();
     let slow = tenant.config(&hooked("import time\ntime.sleep(60)"));
     let waiting = Cut::send(&tenant.owner, &path(&tenant, &slow));

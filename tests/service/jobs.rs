@@ -1,7 +1,7 @@
 //! Submitting, repeating, retrying and cancelling, on both databases.
 
 use crate::schema;
-use crate::support::server::{Server, shared, shared_on_postgres};
+use crate::support::server::{Server, eventually, shared, shared_on_postgres};
 use crate::support::{Docker, Package};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -281,7 +281,7 @@ on_both! {
         let job = tenant.job(&tenant.config(&slow()), &tenant.names());
         tenant.running(&job);
         let docker = Docker::connect();
-        assert_eq!(docker.containers_of(&job).len(), 1);
+        eventually("its container has its name", || docker.containers_of(&job).len() == 1);
         let began = Instant::now();
         let cancel = || tenant.editor.post(tenant.path(&format!("/jobs/{job}/cancel"))).send();
         assert_eq!(cancel().expect(202).json()["status"], "cancelling");
@@ -291,7 +291,7 @@ on_both! {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         assert_eq!((&record["status"], &record["error"]["kind"]), (&json!("cancelled"), &json!("cancelled")), "{record:#}");
         assert_eq!(record["error_message"], record["error"]["message"]);
-        assert!(docker.containers_of(&job).is_empty(), "the container is gone when the record says so");
+        eventually("its container is gone", || docker.containers_of(&job).is_empty());
         let log = tenant.viewer.get(tenant.path(&format!("/jobs/{job}/events"))).send().expect(200).text();
         assert!(log.contains("the last hook"), "{log}");
         tenant.viewer.get(tenant.path(&format!("/jobs/{job}/output"))).send().problem(404, "not_found");

@@ -285,7 +285,7 @@ fn validating_says_all_of_it_and_keeps_nothing() {
 /// What only an import or a call can show, for a package that is sent and for a draft of it.
 #[test]
 fn validating_tries_scripts_out_in_a_container_and_leaves_none() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--pool-max", "0"]);
     let tenant = server.tenant();
     let raises = Package::new().hook("on_job_start", "import no_such_module\ndef run(**_):\n    pass\n");
     let (content_type, body) = form(&[("package", Some("p.zip"), &raises.zip())]);

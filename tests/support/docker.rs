@@ -28,9 +28,10 @@ impl Docker {
         Self { runtime, client: client.expect("these tests need Docker") }
     }
 
-    /// Containers of a job, running or not.
+    /// Containers of a job, by their names, running or not.
     pub fn containers_of(&self, job_id: &str) -> Vec<ContainerSummary> {
-        let filters = HashMap::from([("label".to_owned(), vec![format!("dev.ade.job={job_id}")])]);
+        let name = format!("^/?ade-{}-", job_id.to_lowercase().replace('_', "-"));
+        let filters = HashMap::from([("name".to_owned(), vec![name])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
     }

@@ -10,7 +10,7 @@ use ade::events::Event;
 use ade::job::{self, Node, Observer};
 use ade::network::{Access, Decision, HostPattern, Layers, Switch, decide};
 use ade::sandbox::protocol::Progress;
-use ade::sandbox::{Caps, Outcome, Requested};
+use ade::sandbox::{Caps, Outcome, Pool, Requested};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -25,8 +25,10 @@ pub fn node(egress: Egress) -> Node {
         Ok(host) if !host.is_empty() => bollard::Docker::connect_with_host(&host),
         _ => bollard::Docker::connect_with_local_defaults(),
     };
+    let docker = docker.unwrap();
     Node {
-        docker: docker.unwrap(),
+        pool: Pool::empty(&docker),
+        docker,
         image: "the image".into(),
         image_digest: image_id(),
         runtime: None,

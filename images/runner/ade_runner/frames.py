@@ -8,12 +8,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_PAYLOAD = 65_536
 """Largest payload of one frame, bytes."""
 
 JOB, DATA, END, STOP, RESET, CREDIT = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
-READY, EVENT, PROGRESS, OPEN, DONE = 0x81, 0x82, 0x83, 0x84, 0x86
+READY, EVENT, PROGRESS, OPEN, TAKEN, DONE = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86
 RESULT, PHASE = 0x90, 0x91
 
 INPUT, OUTPUT = 1, 2

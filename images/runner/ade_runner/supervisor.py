@@ -320,6 +320,7 @@ def serve(engine: Engine) -> None:
     frame = engine.next_frame()
     if frame.kind != frames.JOB:
         raise ProtocolError(f"frame 0x{frame.kind:02x} before the job")
+    engine.send(frames.encode(frames.TAKEN))
     job = frame.json()
     limits = job["limits"]
     mode = job["mode"]

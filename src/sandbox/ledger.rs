@@ -1,0 +1,181 @@
+//! Which containers this process may have, and their way out.
+
+use super::container::remove;
+use bollard::Docker;
+use bollard::query_parameters::RenameContainerOptionsBuilder;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// Removals that may be under way while nobody waits for them; whoever comes then waits, so that dead containers cannot pile up.
+const REMOVALS: usize = 16;
+
+/// Every container that this process may have at its engine, by name: from before it is made until it is removed. Whatever is of
+/// this process and not in here was left by an earlier one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger(Arc<Entries>);
+
+#[derive(Debug)]
+struct Entries {
+    names: Mutex<HashSet<String>>,
+    work: TaskTracker,
+    places: Arc<Semaphore>,
+    in_background: bool,
+}
+
+impl Ledger {
+    /// For a process that goes on after a job: nobody waits for the removal of a container that has done its work.
+    #[must_use]
+    pub fn in_background() -> Self {
+        Self::new(true)
+    }
+
+    /// For a command, which ends with its job.
+    #[must_use]
+    pub fn in_foreground() -> Self {
+        Self::new(false)
+    }
+
+    fn new(in_background: bool) -> Self {
+        Self(Arc::new(Entries {
+            names: Mutex::default(),
+            work: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(REMOVALS)),
+            in_background,
+        }))
+    }
+
+    /// Whether a container of this name is one of this process.
+    #[must_use]
+    pub fn owns(&self, name: &str) -> bool {
+        self.0.names().contains(name)
+    }
+
+    /// Enters a container that is about to be made.
+    #[must_use]
+    pub fn enter(&self, docker: &Docker, name: &str) -> Held {
+        self.0.names().insert(name.to_owned());
+        Held {
+            entries: Arc::clone(&self.0),
+            docker: docker.clone(),
+            names: vec![name.to_owned()],
+            id: None,
+            released: false,
+        }
+    }
+
+    /// Runs what makes containers while nobody waits; [`settle`](Self::settle) waits for its end.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.work.spawn(work);
+    }
+
+    /// Waits until every container that is on its way out is gone, or this time has passed.
+    pub async fn settle(&self, patience: Duration) {
+        self.0.work.close();
+        tokio::time::timeout(patience, self.0.work.wait()).await.ok();
+        self.0.work.reopen();
+    }
+}
+
+impl Entries {
+    fn forget(&self, names: &[String]) {
+        let mut all = self.names();
+        for name in names {
+            all.remove(name);
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A container of this process. Dropping it removes the container, in the background.
+#[derive(Debug)]
+pub struct Held {
+    entries: Arc<Entries>,
+    docker: Docker,
+    /// The one that it was made under, then the one of its job.
+    names: Vec<String>,
+    id: Option<String>,
+    released: bool,
+}
+
+impl Held {
+    /// What Docker knows it by: its id once it is made, the name under which it is being made until then.
+    #[must_use]
+    pub fn reference(&self) -> &str {
+        self.id.as_ref().unwrap_or(&self.names[0])
+    }
+
+    /// Notes that it was made.
+    pub fn made(&mut self, id: String) {
+        self.id = Some(id);
+    }
+
+    /// Gives a parked container the name of its job, for whoever looks at the engine; nobody waits for it.
+    pub fn rename(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+        self.entries.names().insert(name.to_owned());
+        let (docker, reference, name) = (self.docker.clone(), self.reference().to_owned(), name.to_owned());
+        self.entries.work.spawn(async move {
+            let options = RenameContainerOptionsBuilder::default().name(&name).build();
+            if let Err(error) = docker.rename_container(&reference, options).await {
+                tracing::debug!(%error, container = name, "a container keeps its name");
+            }
+        });
+    }
+
+    /// Removes the container, also where that is otherwise left to the background; what became of it, when Docker does not
+    /// remove it.
+    pub async fn remove(mut self) -> Option<String> {
+        let removed = remove(&self.docker, self.reference()).await;
+        self.released = true;
+        self.entries.forget(&self.names);
+        removed.err().map(|failure| failure.message)
+    }
+
+    /// Lets go of a container that has done its work: what became of it, when Docker does not remove it and somebody waits.
+    pub async fn release(mut self) -> Option<String> {
+        if !self.entries.in_background {
+            return self.remove().await;
+        }
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.entries.places).acquire_owned().await.ok();
+        self.released = true;
+        self.entries.work.spawn({
+            let removal = self.removal();
+            async move {
+                removal.await;
+                drop(place);
+            }
+        });
+        None
+    }
+
+    fn removal(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (entries, docker) = (Arc::clone(&self.entries), self.docker.clone());
+        let (reference, names) = (self.reference().to_owned(), self.names.clone());
+        async move {
+            if let Err(failure) = remove(&docker, &reference).await {
+                tracing::warn!(%failure, "a container is left to the reaper");
+            }
+            entries.forget(&names);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        // Without a runtime the process is about to end, and the container does with it: its stdin closes.
+        if let Ok(runtime) = Handle::try_current() {
+            self.entries.work.spawn_on(self.removal(), &runtime);
+        }
+    }
+}

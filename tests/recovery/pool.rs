@@ -1,0 +1,173 @@
+//! Parked containers: each for one job, and never in a job's way, whatever happens to them.
+
+use crate::api::eventually;
+use crate::proxy::Proxy;
+use crate::site::{Node, Site, containers};
+use crate::support::Docker;
+use crate::truth::{Must, assert_job};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn site() -> Site {
+    Site::new(&["--max-concurrency", "2", "--pool-max", "3"])
+}
+
+/// Waits until so many containers are parked, and nothing else is there; their names.
+#[track_caller]
+fn parked(site: &Site, count: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    eventually("containers are parked", 30, || {
+        names = site.containers();
+        let docker = Docker::connect();
+        // What is being made is not parked yet.
+        names.len() == count && names.iter().all(|name| name.starts_with("ade-parked-") && docker.is_running(name))
+    });
+    // From running to parked it takes the supervisor a moment.
+    std::thread::sleep(Duration::from_millis(1500));
+    names
+}
+
+fn docker(command: &str, container: &str) {
+    let done = Command::new("docker").args([command, container]).output().expect("the tests need the docker command");
+    assert!(done.status.success(), "docker {command}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Where the container of a job came from.
+fn origin(node: &Node<'_>, job: &str) -> Value {
+    let events = node.events(job);
+    let spawned: Vec<&Value> = events.iter().filter(|event| event["event"] == "worker.spawn").collect();
+    assert_eq!(spawned.len(), 1, "{events:#?}");
+    spawned[0]["detail"]["container"].clone()
+}
+
+/// The value of a sample.
+fn metric(node: &Node<'_>, sample: &str) -> f64 {
+    let text = String::from_utf8_lossy(&node.get("/metrics").expect(200).body).into_owned();
+    let line = text.lines().find(|line| line.starts_with(sample) && line[sample.len()..].starts_with(' '));
+    line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_parked_container_is_nobodys_and_then_one_jobs_and_then_gone() {
+    let site = site();
+    let node = site.start().ready();
+    let first = parked(&site, 1).remove(0);
+    let client = Docker::connect();
+    let waiting = client.inspect(&first).unwrap();
+    let labels = waiting.config.clone().unwrap().labels.unwrap();
+    assert!(!labels.keys().any(|label| label.contains("job") || label.contains("workspace")), "{labels:?}");
+    assert_eq!(waiting.mounts.clone().unwrap_or_default().len(), 0);
+    let environment = waiting.config.clone().unwrap().env.unwrap_or_default().join(" ");
+    assert!(!environment.contains("ADE"), "{environment}");
+
+    let config = node.config("default");
+    let job = node.submit(&config, "sleep 3");
+    node.running(&job);
+    let name = format!("ade-{}-1", job.to_lowercase().replace('_', "-"));
+    eventually("the container has the name of its job", 5, || client.inspect(&name).is_some());
+    let adopted = client.inspect(&name).unwrap();
+    assert_eq!(adopted.id, waiting.id);
+    assert_job(&node, &job, Must::Succeed);
+    assert_eq!(origin(&node, &job), "parked");
+    eventually("the container is gone", 10, || client.inspect(waiting.id.as_deref().unwrap()).is_none());
+
+    let second = parked(&site, 1).remove(0);
+    assert_ne!(second, first);
+    let job = node.submit(&config, "Ada");
+    assert_job(&node, &job, Must::Succeed);
+    assert_eq!(origin(&node, &job), "parked");
+    assert_eq!(metric(&node, "ade_pool_adoptions_total{result=\"hit\"}"), 2.0);
+    assert_eq!(metric(&node, "ade_pool_adoption_seconds_count"), 2.0);
+    let node_id = site.node_id();
+    node.stop();
+    assert_eq!(containers("dev.ade.node", &node_id), Vec::<String>::new(), "nothing is left after the end");
+}
+
+#[test]
+fn a_pool_grows_with_what_is_asked_for_up_to_its_bound() {
+    let site = site();
+    let node = site.start().ready();
+    parked(&site, 1);
+    let config = node.config("default");
+    let jobs: Vec<String> = (0..5).map(|_| node.submit(&config, "sleep 1")).collect();
+    for job in &jobs {
+        assert_job(&node, job, Must::Succeed);
+    }
+    let names = parked(&site, if jobs.len() > 3 { 2 } else { 3 });
+    assert_eq!(names.len(), 2, "two were asked for at once, as many as may run");
+    assert!(metric(&node, "ade_pool_adoptions_total{result=\"miss\"}") >= 1.0);
+    node.stop();
+}
+
+#[test]
+fn a_parked_container_that_has_died_is_replaced_and_no_job_notices() {
+    let site = site();
+    let node = site.start().ready();
+    let config = node.config("default");
+    let name = parked(&site, 1).remove(0);
+    docker("kill", &name);
+    let job = node.submit(&config, "Ada");
+    assert_eq!(assert_job(&node, &job, Must::Succeed)["execution"], 1);
+    parked(&site, 1);
+    // One that dies while nobody asks is noticed as well.
+    let name = parked(&site, 1).remove(0);
+    docker("kill", &name);
+    eventually("another takes its place", 30, || {
+        let names = site.containers();
+        names.len() == 1 && names[0] != name
+    });
+    assert!(metric(&node, "ade_pool_retired_total{reason=\"unhealthy\"}") >= 1.0);
+    node.stop();
+}
+
+#[test]
+fn a_parked_container_that_is_stuck_costs_its_job_seconds_and_nothing_else() {
+    let site = site();
+    let node = site.start().ready();
+    let config = node.config("default");
+    let name = parked(&site, 1).remove(0);
+    docker("pause", &name);
+    let began = Instant::now();
+    let job = node.submit(&config, "Ada");
+    let record = assert_job(&node, &job, Must::Succeed);
+    assert_eq!((&record["execution"], origin(&node, &job)), (&json!(1), json!("new")));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(metric(&node, "ade_pool_adoptions_total{result=\"failed\"}"), 1.0);
+    let client = Docker::connect();
+    eventually("the stuck one is gone", 10, || client.inspect(&name).is_none());
+    node.stop();
+}
+
+#[test]
+fn what_a_killed_process_had_parked_ends_by_itself_and_goes_with_the_next_start() {
+    let site = site();
+    let node = site.start().ready();
+    let name = parked(&site, 1).remove(0);
+    node.kill();
+    let client = Docker::connect();
+    eventually("its stdin has closed, and it has ended", 10, || !client.is_running(&name));
+    let node = site.start().ready();
+    eventually("it is gone", 10, || client.inspect(&name).is_none());
+    parked(&site, 1);
+    node.stop();
+}
+
+#[test]
+fn while_docker_is_gone_nothing_parked_is_handed_out_and_afterwards_there_is_a_new_pool() {
+    let sockets = tempfile::Builder::new().prefix("ade-recovery-").tempdir().unwrap();
+    let proxy = Proxy::to_docker(sockets.path());
+    let site = Site::new(&["--max-concurrency", "1", "--pool-max", "2", "--docker-host", &proxy.address]);
+    let node = site.start().ready();
+    let config = node.config("default");
+    let before = parked(&site, 1);
+    proxy.cut();
+    let job = node.submit(&config, "Ada");
+    std::thread::sleep(Duration::from_secs(2));
+    proxy.mend();
+    assert_job(&node, &job, Must::Succeed);
+    let client = Docker::connect();
+    eventually("what was parked before is gone", 20, || client.inspect(&before[0]).is_none());
+    parked(&site, 1);
+    node.stop();
+}
