@@ -8,7 +8,7 @@ use crate::health::{Health, Part};
 use crate::ids::NodeId;
 use crate::job::Node;
 use crate::queue::{Admissions, Signals};
-use crate::sandbox::{Failure, Ledger};
+use crate::sandbox::{Failure, Ledger, SOCKET, lend};
 use crate::scheduler::{Connect, Retention, Scheduler};
 use crate::settings::{ServeSettings, Settings, Switch};
 use crate::store::{Defaults, NewKey, Role, Store, StoreError};
@@ -20,8 +20,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Where the address that a process listens on is, inside of its data directory, for the command line on the same machine.
 pub const ADDRESS_FILE: &str = "address";
@@ -220,6 +221,7 @@ pub async fn run(
     write_private(&address_path, &text).map_err(|error| ServiceError::DataDir { path: address_path.clone(), error })?;
     tracing::info!(%address, data = %data.path.display(), instance = %instance.id, node = %data.node_id, "listening");
 
+    let _lending = lend_containers(&data.path.join(SOCKET), settings, &scheduler);
     let (close, mut closing) = watch::channel(false);
     let server = tokio::spawn(listen::serve(listener, openapi::router(app), bounds, async move {
         closing.wait_for(|closing| *closing).await.ok();
@@ -234,12 +236,30 @@ pub async fn run(
     close.send_replace(true);
     server.await.ok();
     std::fs::remove_file(&address_path).ok();
+    std::fs::remove_file(data.path.join(SOCKET)).ok();
     // Whoever is still at the database has nothing to say any more.
     if tokio::time::timeout(HTTP_GRACE, store.close()).await.is_err() {
         tracing::warn!("connections to the database are cut off");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lends parked containers to commands on this machine, until the answer is dropped. Without the socket commands start their own.
+fn lend_containers(socket: &Path, settings: &Settings, scheduler: &Scheduler) -> Option<AbortOnDropHandle<()>> {
+    // Of a process that is gone: this one holds the data directory.
+    std::fs::remove_file(socket).ok();
+    match UnixListener::bind(socket) {
+        Ok(listener) => {
+            let scheduler = scheduler.clone();
+            let lending = lend(listener, settings.docker_host.clone(), move || scheduler.pool());
+            Some(AbortOnDropHandle::new(tokio::spawn(lending)))
+        }
+        Err(error) => {
+            tracing::debug!(%error, socket = %socket.display(), "no containers are lent to commands");
+            None
+        }
+    }
 }
 
 /// Makes what a new installation needs: a workspace, and an admin's key whose owner is whoever owns the data directory.

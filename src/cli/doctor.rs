@@ -133,7 +133,7 @@ async fn examine(settings: &Settings, report: &mut Report) {
                 }
             };
             let node = Node {
-                pool: crate::sandbox::Pool::empty(&docker),
+                pool: crate::sandbox::Pool::of_a_command(&docker, None),
                 docker,
                 egress,
                 image: image.tag,

@@ -5,7 +5,7 @@ use crate::deps::Wheelhouse;
 use crate::egress::Egress;
 use crate::image::{self, BuildOptions, ImageInfo, Route};
 use crate::job::Node;
-use crate::sandbox::{Failure, FailureKind, Pool, reap};
+use crate::sandbox::{Failure, FailureKind, Lender, Pool, SOCKET, reap};
 use crate::settings::{Settings, local_data_dir};
 use bollard::Docker;
 use std::sync::Arc;
@@ -45,8 +45,9 @@ pub async fn ready(settings: &Settings, screen: &Screen) -> Result<Node, Failure
     let deps = settings.deps(&local_data_dir());
     deps.sweep(&docker).await;
     let image = find_or_build(&docker, settings, screen).await?;
+    let lender = Lender { socket: local_data_dir().join(SOCKET), docker_host: settings.docker_host.clone() };
     Ok(Node {
-        pool: Pool::empty(&docker),
+        pool: Pool::of_a_command(&docker, Some(lender)),
         docker,
         image: image.tag,
         image_digest: image.id,

@@ -230,7 +230,7 @@ impl Run<'_> {
                 Wheelhouse::Folder(path) => (path.to_string_lossy().into_owned(), true),
                 Wheelhouse::Volume(name) => (name, false),
             };
-            Mount::Wheelhouse { source, folder, target }
+            Mount::Wheelhouse { source, folder, target: target.to_owned() }
         }));
         mounts
     }
@@ -241,7 +241,7 @@ impl Run<'_> {
         let places: Vec<&str> = mounts
             .iter()
             .filter_map(|mount| match mount {
-                Mount::Wheelhouse { target, .. } => Some(*target),
+                Mount::Wheelhouse { target, .. } => Some(target.as_str()),
                 _ => None,
             })
             .collect();

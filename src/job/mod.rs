@@ -87,6 +87,7 @@ impl Node {
             labels: labels(&self, Duration::ZERO),
             longest_job: self.caps.timeout + Duration::from_millis(limits.on_job_end_ms),
             watcher,
+            lender: None,
         });
         Ok(Self { pool, ..self })
     }

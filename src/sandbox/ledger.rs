@@ -105,10 +105,18 @@ pub struct Held {
 }
 
 impl Held {
+    /// A container that another process has lent to this one: its lender removes it.
+    #[must_use]
+    pub fn lent(docker: &Docker, id: String) -> Self {
+        let entries = Arc::clone(&Ledger::in_foreground().0);
+        Self { entries, docker: docker.clone(), names: Vec::new(), id: Some(id), released: true }
+    }
+
     /// What Docker knows it by: its id once it is made, the name under which it is being made until then.
     #[must_use]
     pub fn reference(&self) -> &str {
-        self.id.as_ref().unwrap_or(&self.names[0])
+        // Without an id it has a name.
+        self.id.as_ref().or(self.names.first()).map_or("", String::as_str)
     }
 
     /// Notes that it was made.
@@ -118,6 +126,9 @@ impl Held {
 
     /// Gives a parked container the name of its job, for whoever looks at the engine; nobody waits for it.
     pub fn rename(&mut self, name: &str) {
+        if self.released {
+            return;
+        }
         self.names.push(name.to_owned());
         self.entries.names().insert(name.to_owned());
         let (docker, reference, name) = (self.docker.clone(), self.reference().to_owned(), name.to_owned());
@@ -132,6 +143,9 @@ impl Held {
     /// Removes the container, also where that is otherwise left to the background; what became of it, when Docker does not
     /// remove it.
     pub async fn remove(mut self) -> Option<String> {
+        if self.released {
+            return None;
+        }
         let removed = remove(&self.docker, self.reference()).await;
         self.released = true;
         self.entries.forget(&self.names);
@@ -140,7 +154,7 @@ impl Held {
 
     /// Lets go of a container that has done its work: what became of it, when Docker does not remove it and somebody waits.
     pub async fn release(mut self) -> Option<String> {
-        if !self.entries.in_background {
+        if self.released || !self.entries.in_background {
             return self.remove().await;
         }
         // The semaphore is never closed.

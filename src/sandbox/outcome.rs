@@ -421,7 +421,8 @@ fn death(child: &ChildEnd, evidence: &Evidence, limits: &Limits) -> Failure {
 }
 
 fn without_record(evidence: &Evidence, limits: &Limits) -> Failure {
-    let Some(exit) = evidence.exit else {
+    // Without contact its stdin is closed, and then it ends by itself.
+    let Some(exit) = evidence.exit.filter(|exit| evidence.lost_contact.is_none() || exit.oom_killed) else {
         let reason = evidence.lost_contact.as_deref().unwrap_or("the container could not be examined after it ended");
         return Failure::new(
             FailureKind::EngineUnavailable,

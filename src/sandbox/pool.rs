@@ -5,17 +5,19 @@
 //! may have is the dependency set that containers of its [`Class`] mount.
 //!
 //! How many wait is decided by what was asked for: as many of a class as began in the busiest second of the last
-//! minutes, within the bounds of [`PoolSize`]. They are started one after the other, so that a refill takes one CPU at most
-//! from the jobs that run.
+//! minutes, within the bounds of [`PoolSize`]. They are started one after the other, and each waits a little for a moment in
+//! which no job runs.
 
 use super::container::{Opened, open};
 use super::ledger::{Held, Ledger};
+use super::lend;
 use super::outcome::Failure;
 use super::protocol::VERSION;
 use super::spec::{Class, ContainerSpec, label, private_uid};
 use bollard::Docker;
 use futures_util::FutureExt;
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -28,6 +30,8 @@ use ulid::Ulid;
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 /// How long a busy second counts; at most twice this.
 const DEMAND_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// How long a refill waits for a moment in which no job runs: most jobs are over sooner than a container is started.
+const YIELD: Duration = Duration::from_millis(500);
 /// How often parked containers are looked at while nobody asks for one.
 const LOOK: Duration = Duration::from_secs(5);
 /// No container of a class is started ahead for so long after one could not be started.
@@ -118,6 +122,17 @@ pub struct PoolParts {
     pub longest_job: Duration,
     /// Hears of what happens.
     pub watcher: Watcher,
+    /// Who has parked containers, for one who has none.
+    pub lender: Option<Lender>,
+}
+
+/// A service on this machine that may lend parked containers.
+#[derive(Debug, Clone)]
+pub struct Lender {
+    /// Its socket; nothing is lent where there is none.
+    pub socket: PathBuf,
+    /// The engine of the command, as it is set; nothing is lent of another.
+    pub docker_host: Option<String>,
 }
 
 struct Shared {
@@ -125,6 +140,8 @@ struct Shared {
     shelves: Mutex<Shelves>,
     wanted: Arc<Notify>,
     closing: watch::Sender<bool>,
+    /// Jobs that run.
+    busy: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -196,7 +213,8 @@ impl Pool {
     #[must_use]
     pub fn start(parts: PoolParts) -> Self {
         let (closing, wanted) = (watch::Sender::new(false), Arc::default());
-        let shared = Arc::new(Shared { parts, shelves: Mutex::default(), wanted, closing });
+        let busy = watch::Sender::new(0);
+        let shared = Arc::new(Shared { parts, shelves: Mutex::default(), wanted, closing, busy });
         if shared.parts.size.most > 0 {
             let refilling = refill(Arc::downgrade(&shared), Arc::clone(&shared.wanted));
             shared.parts.ledger.spawn(refilling);
@@ -204,9 +222,9 @@ impl Pool {
         Self(shared)
     }
 
-    /// A pool in which nothing is ever parked, for a command.
+    /// A pool in which nothing is ever parked, for a command; it takes what a service on this machine lends, if one is named.
     #[must_use]
-    pub fn empty(docker: &Docker) -> Self {
+    pub fn of_a_command(docker: &Docker, lender: Option<Lender>) -> Self {
         Self::start(PoolParts {
             docker: docker.clone(),
             ledger: Ledger::in_foreground(),
@@ -215,6 +233,7 @@ impl Pool {
             labels: HashMap::new(),
             longest_job: Duration::ZERO,
             watcher: Arc::new(|_| {}),
+            lender,
         })
     }
 
@@ -243,9 +262,21 @@ impl Pool {
     }
 
     /// Takes a parked container of a class, if one is there. Who takes it destroys it.
-    pub(super) fn adopt(&self, class: &Class) -> Option<Opened> {
+    pub(super) async fn adopt(&self, class: &Class, name: &str) -> Option<Opened> {
+        if !class.may_park() {
+            return None;
+        }
+        match &self.0.parts.lender {
+            Some(Lender { socket, docker_host }) => {
+                lend::borrow(socket, self.docker(), docker_host.as_deref(), class, name).await
+            }
+            None => self.take(class),
+        }
+    }
+
+    fn take(&self, class: &Class) -> Option<Opened> {
         let shared = &self.0;
-        if shared.parts.size.most == 0 || !class.may_park() {
+        if shared.parts.size.most == 0 {
             return None;
         }
         let now = Instant::now();
@@ -280,6 +311,37 @@ impl Pool {
 
     pub(super) fn tell(&self, what: Pooled) {
         self.0.tell(what);
+    }
+
+    /// Runs what uses a container of this pool; the end of the process waits for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.parts.ledger.spawn(work);
+    }
+
+    /// Completes when the pool is closed.
+    pub(super) async fn closed(&self) {
+        self.0.closing.subscribe().wait_for(|closed| *closed).await.ok();
+    }
+
+    /// Whether anything runs in a container of it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        *self.0.busy.borrow() > 0
+    }
+
+    /// Says that a job runs, until the answer is dropped.
+    pub(super) fn busy(&self) -> Busy<'_> {
+        self.0.busy.send_modify(|jobs| *jobs += 1);
+        Busy(&self.0.busy)
+    }
+}
+
+/// A job that runs.
+pub(super) struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|jobs| *jobs -= 1);
     }
 }
 
@@ -438,6 +500,8 @@ async fn refill(pool: Weak<Shared>, wanted: Arc<Notify>) {
             drop(parked);
         }
         if let Some(class) = next {
+            let mut busy = shared.busy.subscribe();
+            tokio::time::timeout(YIELD, busy.wait_for(|jobs| *jobs == 0)).await.ok();
             shared.start_one(class).await;
             continue;
         }
@@ -508,6 +572,6 @@ mod tests {
         let with = |mount: Mount| Class::new("i", None, &limits, &[mount]).may_park();
         assert!(with(Mount::Set { volume: "v".into() }));
         assert!(!with(Mount::NewSet { volume: "v".into(), file_mb: 1 }));
-        assert!(!with(Mount::Wheelhouse { source: "w".into(), folder: false, target: "/wheelhouse/instance" }));
+        assert!(!with(Mount::Wheelhouse { source: "w".into(), folder: false, target: "/wheelhouse/instance".into() }));
     }
 }

@@ -248,7 +248,7 @@ impl Decoder {
 }
 
 /// `READY`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Ready {
     /// Protocol version of the supervisor.
     pub protocol: u32,

@@ -71,7 +71,7 @@ pub async fn run(
     mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    if let Some(mut parked) = pool.adopt(&request.spec.class) {
+    if let Some(mut parked) = pool.adopt(&request.spec.class, request.name).await {
         // Its making was nobody's wait.
         (parked.creating, parked.starting) = (Duration::ZERO, Duration::ZERO);
         match conduct(pool, parked, &request, true, cancel.clone(), notices).await {
@@ -124,11 +124,13 @@ async fn conduct(
 ) -> Result<Report, NotRun> {
     let Opened { mut held, input, wire, ready, creating, starting } = opened;
     let timings = Timings { create_ms: millis(creating), start_ms: millis(starting), ..Timings::default() };
+    let busy = pool.busy();
     if parked {
         held.rename(request.name);
     }
     let talk = Talk { docker: pool.docker(), container: held.reference(), request, parked, notices };
     let talked = talk.through(input, wire, ready, cancel).await;
+    drop(busy);
     let releasing = Instant::now();
     // With the completion record nothing of the job is alive. What an installer mounts is another's next.
     let at_rest = talked.as_ref().is_ok_and(|talked| talked.at_rest) && !request.installer;

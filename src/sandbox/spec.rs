@@ -9,6 +9,7 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use ulid::Ulid;
 
@@ -34,7 +35,7 @@ pub mod label {
 
 /// What a container is started with and keeps to its end. Two of one class differ in nothing but their uid and their labels, so
 /// that a parked one may take any job of its class.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Class {
     image: String,
     runtime: Option<String>,
@@ -98,7 +99,7 @@ pub struct ContainerSpec {
 }
 
 /// What may be mounted into a container.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mount {
     /// A dependency set, read-only, into a job.
     Set {
@@ -119,7 +120,7 @@ pub enum Mount {
         /// Whether it is a path.
         folder: bool,
         /// Where the installer finds it.
-        target: &'static str,
+        target: String,
     },
 }
 
@@ -215,7 +216,7 @@ fn mount(mount: &Mount) -> bollard::models::Mount {
             ..Body::default()
         },
         Mount::Wheelhouse { source, folder, target } => Body {
-            target: Some((*target).into()),
+            target: Some(target.clone()),
             source: Some(source.clone()),
             typ: Some(if *folder { MountType::BIND } else { MountType::VOLUME }),
             read_only: Some(true),
@@ -289,8 +290,8 @@ mod tests {
             Mount::Set { volume: "set".into() },
             Mount::NewSet { volume: "new".into(), file_mb: 1024 },
             Mount::NewSet { volume: String::new(), file_mb: 1024 },
-            Mount::Wheelhouse { source: "/srv/wheels".into(), folder: true, target: "/wheelhouse/instance" },
-            Mount::Wheelhouse { source: "wheels".into(), folder: false, target: "/wheelhouse/instance" },
+            Mount::Wheelhouse { source: "/srv/wheels".into(), folder: true, target: "/wheelhouse/instance".into() },
+            Mount::Wheelhouse { source: "wheels".into(), folder: false, target: "/wheelhouse/instance".into() },
         ];
         let body = |mounts: &[Mount]| {
             let class = Class::new("i", None, &limits, mounts);

@@ -51,6 +51,11 @@ impl Wire {
         }
     }
 
+    /// What is still to come, for whoever speaks the protocol instead of this.
+    pub fn into_output(self) -> Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>> {
+        self.output
+    }
+
     pub fn stderr_tail(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }

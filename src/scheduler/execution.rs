@@ -12,6 +12,7 @@ use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
 use crate::store::{Claimed, End, Requeue, Seal, StoredEvent};
 use crate::telemetry;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,12 +104,14 @@ async fn attempt(
     if let Some(container) = &report.left_behind {
         tracing::warn!(job = %job.id, "{container}");
     }
-    let mut files = Vec::new();
-    for file in report.files.iter().filter_map(|name| JobFile::named(name)).filter(|file| *file != JobFile::Events) {
+    let kept = report.files.iter().filter_map(|name| JobFile::named(name)).filter(|file| *file != JobFile::Events);
+    // Side by side: each waits for the disk.
+    let files = try_join_all(kept.map(async |file| {
         let key = Key::job_file(&job.workspace_id, &job.id, job.execution, file);
         let stored = inner.blobs.put_file(&key, &staging.path().join(file.name())).await.map_err(storage)?;
-        files.push(json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}));
-    }
+        Ok::<_, Failure>(json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}))
+    }))
+    .await?;
     let request = read_json(&staging.path().join("run-request.json")).await;
     let collect_ms = report.timings.collect_ms + millis(collecting.elapsed());
     let result = json!({

@@ -27,7 +27,7 @@ use crate::job::Node;
 use crate::network::Switch;
 use crate::packages::Package;
 use crate::queue::{JobState, Signals};
-use crate::sandbox::{Failure, FailureKind, Ledger};
+use crate::sandbox::{Failure, FailureKind, Ledger, Pool};
 use crate::store::{Claimed, Defaults, Requeue, Store, StoreError};
 use crate::telemetry::Metrics;
 use execution::Ended;
@@ -219,6 +219,13 @@ impl Scheduler {
         self.inner.packages.get(&self.inner.blobs, workspace, sha256).await
     }
 
+    /// The containers of this node; none while it is not ready, or about to stop.
+    #[must_use]
+    pub fn pool(&self) -> Option<Pool> {
+        let node = self.inner.node.borrow();
+        node.as_ref().filter(|_| !self.is_draining()).map(|node| node.pool.clone())
+    }
+
     /// Whether no new jobs are taken.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -280,7 +287,9 @@ impl Scheduler {
     }
 
     async fn idle(&self) {
-        while self.running() > 0 || self.inner.activations.any() || self.inner.dry_runs.any() {
+        // What is lent to a command on this machine may end as well.
+        let lent = || self.inner.node.borrow().as_ref().is_some_and(|node| node.pool.is_busy());
+        while self.running() > 0 || self.inner.activations.any() || self.inner.dry_runs.any() || lent() {
             // Whoever frees a place wakes one waiter, which may be the dispatcher; hence the look from time to time.
             tokio::time::timeout(Duration::from_millis(200), self.inner.freed.notified()).await.ok();
         }

@@ -39,7 +39,7 @@ impl Store {
         let mut batch: Vec<_> = batch.iter().collect();
         // Rows of jobs are taken by ascending id everywhere; the entries of one job stay in order.
         batch.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_of_the_moment().await?;
         for (job, execution, phase, events) in batch {
             let next = events.last().map(|event| i64::try_from(event.seq + 1).unwrap_or(i64::MAX));
             let changed = tx

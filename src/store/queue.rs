@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// The database's; then none was claimed.
     pub async fn claim(&self, node: &NodeId, slots: usize, defaults: &Defaults) -> Result<Vec<Claimed>> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_of_the_moment().await?;
         let locked = tx.lock().await?;
         if locked.instance.queue_state != QueueState::On || locked.instance.safe_mode || locked.instance.queued == 0 {
             return Ok(Vec::new());
@@ -252,7 +252,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn heartbeat(&self, node: &NodeId, lease_ms: i64) -> Result<Vec<Held>> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_of_the_moment().await?;
         let now = tx.now().await?;
         let sql = tx.pick(
             "UPDATE jobs SET heartbeat_at = $2, lease_expires_at = $3 WHERE node_id = $1 \
@@ -278,7 +278,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn seal(&self, job: &JobId, execution: u32) -> Result<Seal> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_of_the_moment().await?;
         let row = tx
             .fetch_one(
                 "UPDATE jobs SET sealed = 1, phase = 'collecting', revision = revision + 1 WHERE id = $1 AND execution = $2 \

@@ -3,7 +3,7 @@
 use crate::api::eventually;
 use crate::proxy::Proxy;
 use crate::site::{Node, Site, containers};
-use crate::support::Docker;
+use crate::support::{Docker, Package, Running, Upload, World};
 use crate::truth::{Must, assert_job};
 use serde_json::{Value, json};
 use std::process::Command;
@@ -170,4 +170,63 @@ fn while_docker_is_gone_nothing_parked_is_handed_out_and_afterwards_there_is_a_n
     eventually("what was parked before is gone", 20, || client.inspect(&before[0]).is_none());
     parked(&site, 1);
     node.stop();
+}
+
+/// Starts `ade run` next to a service.
+fn command(site: &Site, script: &str) -> Running {
+    let world = World::new(&Package::attacking(script), &[Upload::names()]);
+    let data = site.data();
+    Running::start(world, &[], |command| {
+        command.env("ADE_DATA_DIR", data);
+    })
+}
+
+#[test]
+fn a_command_on_the_same_machine_borrows_a_parked_container() {
+    let site = site();
+    let node = site.start().ready();
+    let waiting = Docker::connect().inspect(&parked(&site, 1)[0]).unwrap().id.unwrap();
+    let run = command(&site, "import time\ntime.sleep(2)");
+    let name = run.container();
+    assert_eq!(Docker::connect().inspect(&name).unwrap().id.as_ref(), Some(&waiting));
+    let run = run.wait_unchecked();
+    run.assert_succeeded();
+    let spawned = run.events.iter().find(|event| event["event"] == "worker.spawn").unwrap();
+    assert_eq!(spawned["detail"]["container"], "parked");
+    let client = Docker::connect();
+    eventually("its container is gone", 10, || client.inspect(&waiting).is_none());
+    // One that asks for another class starts its own.
+    parked(&site, 1);
+    let world = World::new(&Package::new(), &[Upload::names()]);
+    let run = Running::start(world, &["--memory-mb", "300"], |command| {
+        command.env("ADE_DATA_DIR", site.data());
+    });
+    let run = run.wait();
+    run.assert_succeeded();
+    let spawned = run.events.iter().find(|event| event["event"] == "worker.spawn").unwrap();
+    assert_eq!(spawned["detail"]["container"], "new");
+    node.stop();
+    assert!(!site.data().join("pool.sock").exists());
+}
+
+#[test]
+fn what_was_borrowed_goes_with_its_command_and_the_command_hears_of_the_end_of_the_service() {
+    let site = site();
+    let node = site.start().ready();
+    parked(&site, 1);
+    let run = command(&site, "import time\ntime.sleep(60)");
+    let name = run.container();
+    let client = Docker::connect();
+    run.signal("KILL");
+    eventually("its container is gone", 10, || client.inspect(&name).is_none());
+    assert_eq!(run.wait_unchecked().signal, Some(9));
+
+    parked(&site, 1);
+    let run = command(&site, "import time\ntime.sleep(60)");
+    let name = run.container();
+    node.kill();
+    let run = run.wait_unchecked();
+    assert_eq!(run.json["error"]["kind"], "engine_unavailable", "{}", run.json);
+    eventually("it has ended", 10, || !client.is_running(&name));
+    client.remove(&name);
 }

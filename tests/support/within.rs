@@ -27,7 +27,7 @@ pub fn node(egress: Egress) -> Node {
     };
     let docker = docker.unwrap();
     Node {
-        pool: Pool::empty(&docker),
+        pool: Pool::of_a_command(&docker, None),
         docker,
         image: "the image".into(),
         image_digest: image_id(),

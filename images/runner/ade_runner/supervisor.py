@@ -6,7 +6,9 @@ a handler the kernel drops signals to PID 1 that come from inside its own namesp
 
 from __future__ import annotations
 
+import codecs
 import errno
+import gc
 import os
 import resource
 import select
@@ -403,6 +405,12 @@ def _done(
 def preload() -> None:
     """Imports what every job needs while the container is still parked: a fork then starts with it."""
     from . import pipeline  # noqa: F401
+
+    for codec in ("ascii", "utf-8-sig", "latin-1"):
+        codecs.lookup(codec)
+    # What is there now stays, so that no child has to look at it, or copies its pages by doing so.
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> NoReturn:
