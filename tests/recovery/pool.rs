@@ -94,8 +94,8 @@ fn a_pool_grows_with_what_is_asked_for_up_to_its_bound() {
     for job in &jobs {
         assert_job(&node, job, Must::Succeed);
     }
-    let names = parked(&site, if jobs.len() > 3 { 2 } else { 3 });
-    assert_eq!(names.len(), 2, "two were asked for at once, as many as may run");
+    // Two were asked for at once, as many as may run.
+    parked(&site, 2);
     assert!(metric(&node, "ade_pool_adoptions_total{result=\"miss\"}") >= 1.0);
     node.stop();
 }
