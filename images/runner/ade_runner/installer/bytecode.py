@@ -19,8 +19,9 @@ import warnings
 from importlib.util import MAGIC_NUMBER, cache_from_source
 
 _FILE_CPU_S = 10.0
+_WORKERS = 4
 _WORKER_MEMORY = 384 * 1_048_576
-"""Address space of a worker: less than an installer has, as there are several."""
+"""Address space of a worker: an installer has some more memory, and few files need more than a tenth of this."""
 _DEATHS = 8
 """Files of one worker's share that may bring it down; what is left of the share then has no bytecode."""
 _TESTS = frozenset({"test", "tests"})
@@ -40,6 +41,7 @@ class Compilation:
     def __init__(self, sources: list[tuple[int, str]], workers: int) -> None:
         """Starts with modules, each with its size."""
         # The largest first, dealt like cards: shares take about the same time.
+        workers = min(workers, _WORKERS)
         ordered = [path for _, path in sorted(sources, reverse=True)]
         self._shares = [share for at in range(workers) if (share := ordered[at::workers])]
         # What a worker has done outlives it here: the number of the file that it is at, its files and their bytes on disk.

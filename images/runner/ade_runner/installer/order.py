@@ -35,7 +35,7 @@ class Order:
     wheelhouses: tuple[Path, ...]
     resolve_only: bool
     workers: int
-    """Processes that have a CPU to themselves."""
+    """Processes that would have a CPU each."""
     work: Path
     deps: Path = Path("/deps")
 
