@@ -150,6 +150,40 @@ fn a_wheelhouse_is_asked_before_the_index_and_the_index_has_the_rest() {
 }
 
 #[test]
+fn what_a_package_brings_is_compiled_but_its_tests_and_what_no_compiler_takes() {
+    let alpha = Wheel::empty("alpha", "1.0")
+        .file("alpha/__init__.py", "from . import good\n")
+        .file("alpha/good.py", "VALUE = 1\n")
+        .file("alpha/python2.py", "print 'Python 2'\n")
+        .file("alpha/nul.py", "a\0b")
+        .file("alpha/deep.py", "-".repeat(200_000) + "1")
+        .file("alpha/huge.py", format!("a = [{}]", "b,\n".repeat(8_000_000)))
+        .file("alpha/tests/__init__.py", "VALUE = 2\n");
+    let look = "import alpha, alpha.tests, pathlib
+say('values', [alpha.good.VALUE, alpha.tests.VALUE])
+say('compiled', sorted(str(path.relative_to('/deps/site')) for path in pathlib.Path('/deps/site').rglob('*.pyc')))
+import importlib._bootstrap_external as loader
+read = pathlib.Path(alpha.good.__cached__).read_bytes()
+status = os.stat(alpha.good.__file__)
+loader._validate_timestamp_pyc(read, int(status.st_mtime), status.st_size, 'alpha.good', {})
+try:
+    import alpha.python2
+except SyntaxError as error:
+    say('refused', error.filename)";
+    for tool in TOOLS {
+        let index = Index::start().with(std::slice::from_ref(&alpha));
+        let site = Site::of(&index).with("ADE_INSTALLER", tool);
+        let run = site.install(&asking("alpha", look));
+        run.assert_succeeded();
+        assert_eq!(run.finding("values"), "[1, 2]", "{tool}");
+        let compiled = ["__init__", "good"].map(|name| format!("'alpha/__pycache__/{name}.cpython-311.pyc'"));
+        assert_eq!(run.finding("compiled"), format!("[{}]", compiled.join(", ")), "{tool}");
+        assert_eq!(run.finding("refused"), "/deps/site/alpha/python2.py", "{tool}");
+        assert!(run.text("install.log").contains("compiled 2 modules"), "{tool}: {}", run.text("install.log"));
+    }
+}
+
+#[test]
 fn the_real_index_gives_small_packages_to_both_installers() {
     for tool in TOOLS {
         let site = Site::real().with("ADE_INSTALLER", tool);

@@ -34,7 +34,7 @@ def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
     from .order import Order
     from .tools import Log, Refused
 
-    order = Order.of(job["install"], root)
+    order = Order.of(job, root)
     log = Log(root / "out" / "install.log", channel)
     try:
         report = _install(order, log, channel)
@@ -55,6 +55,7 @@ def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
 
 
 def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
+    from .bytecode import Compilation
     from .lock import lock_text
     from .resolve import resolve
 
@@ -80,10 +81,17 @@ def _install(order: Any, log: Any, channel: Channel) -> dict[str, Any]:
     # Building from source runs code of the packages, and may have left something there: a set is its lock and nothing else.
     _clear(order.deps, {".cache", ".tmp"})
     order.driver.install(lock, resolved, log)
-    _check(order, resolved.locked)
+    site = order.deps / SITE
+    site.mkdir(exist_ok=True)
+    (site / ".lock").unlink(missing_ok=True)
+    files, size, sources = _readable(site)
+    compilation = Compilation(sources, order.workers)
+    _check(site, resolved.locked)
+    # Removing waits for the disk more than it works.
     _clear(order.deps, {SITE})
-    (order.deps / SITE / ".lock").unlink(missing_ok=True)
-    report["files"], report["bytes"] = _readable(order.deps / SITE)
+    compiled, compiled_size = compilation.finish()
+    log.line(f"compiled {compiled} modules")
+    report["files"], report["bytes"] = files + compiled, size + compiled_size
     (order.deps / WHOLE).write_text(_sha256(lock), encoding="ascii")
     channel.event(
         "deps.install", "info", packages=len(resolved.locked), bytes=report["bytes"], duration_ms=_ms(started)
@@ -101,15 +109,14 @@ def _clear(folder: Path, kept: set[str]) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _check(order: Any, locked: list[Any]) -> None:
+def _check(site: Path, locked: list[Any]) -> None:
     """What was installed is what was locked, and nothing else."""
     from importlib.metadata import distributions
 
     from .tools import Refused, canonical
 
     expected = {canonical(one.name): one.version for one in locked}
-    (order.deps / SITE).mkdir(exist_ok=True)
-    found = {canonical(one.metadata["Name"]): one.version for one in distributions(path=[str(order.deps / SITE)])}
+    found = {canonical(one.metadata["Name"]): one.version for one in distributions(path=[str(site)])}
     odd = sorted(name for name in expected.keys() | found.keys() if name not in found or name not in expected)
     if odd:
         raise Refused(
@@ -117,11 +124,16 @@ def _check(order: Any, locked: list[Any]) -> None:
         )
 
 
-def _readable(folder: Path) -> tuple[int, int]:
-    """Lets everyone read the set, as jobs have other uids; counts its files and bytes."""
+def _readable(folder: Path) -> tuple[int, int, list[tuple[int, str]]]:
+    """Lets everyone read the set, as jobs have other uids; counts its files and bytes, and lists the modules to compile with
+    their sizes."""
+    from .bytecode import is_tests
+
     files = size = 0
+    sources = []
     for here, _, names in os.walk(folder):
         os.chmod(here, 0o755)
+        tests = is_tests(os.path.relpath(here, folder))
         for name in names:
             path = os.path.join(here, name)
             status = os.lstat(path)
@@ -130,9 +142,11 @@ def _readable(folder: Path) -> tuple[int, int]:
                 size += status.st_blocks * 512
                 if status.st_mode & 0o444 != 0o444:
                     os.chmod(path, stat.S_IMODE(status.st_mode) | 0o444)
+                if name.endswith(".py") and not tests:
+                    sources.append((status.st_size, path))
             elif not stat.S_ISLNK(status.st_mode):
                 os.unlink(path)
-    return files, size
+    return files, size, sources
 
 
 def _said(error: OSError) -> str:

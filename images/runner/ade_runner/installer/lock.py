@@ -35,6 +35,20 @@ def lock_text(locked: list[Locked]) -> str:
     return "".join(f"{one.name}=={one.version} \\\n    --hash=sha256:{one.sha256}\n" for one in locked)
 
 
+def pylock(locked: list[Locked]) -> str | None:
+    """The lock with the addresses of its files (PEP 751), for a tool that need not ask the index again; ``None`` where not every
+    file is a wheel on a server."""
+    if not all(one.filename.endswith(".whl") and one.url.startswith(("https://", "http://")) for one in locked):
+        return None
+    text = 'lock-version = "1.0"\ncreated-by = "ade"\n'
+    for one in locked:
+        # Strings of JSON are strings of TOML.
+        name, version, file, url, digest = (json.dumps(part) for part in (one.name, one.version, one.filename, one.url, one.sha256))
+        text += f"\n[[packages]]\nname = {name}\nversion = {version}\n"
+        text += f"wheels = [{{ name = {file}, url = {url}, hashes = {{ sha256 = {digest} }} }}]\n"
+    return text
+
+
 Hashes = dict[str, frozenset[str]] | None
 
 

@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Order:
-    """The engine's order, from the ``install`` member of its ``JOB`` frame."""
+    """The engine's order, from its ``JOB`` frame."""
 
     tool: str
     requirements: tuple[Asked, ...]
@@ -34,11 +34,14 @@ class Order:
     source_builds: bool
     wheelhouses: tuple[Path, ...]
     resolve_only: bool
+    workers: int
+    """Processes that would have a CPU each."""
     work: Path
     deps: Path = Path("/deps")
 
     @classmethod
-    def of(cls, install: dict[str, Any], root: Path) -> Order:
+    def of(cls, job: dict[str, Any], root: Path) -> Order:
+        install = job["install"]
         return cls(
             tool=install["tool"],
             requirements=tuple(Asked(one["line"], one["text"], frozenset(one["hashes"])) for one in install["requirements"]),
@@ -50,6 +53,7 @@ class Order:
             source_builds=install["source_builds"],
             wheelhouses=tuple(Path(one) for one in install["wheelhouses"]),
             resolve_only=install["resolve_only"],
+            workers=max(1, round(job["limits"]["cpus"])),
             work=root / "tmp",
         )
 

@@ -168,11 +168,18 @@ class Uv:
         return _run(command, self._environment(offline), log)
 
     def install(self, lock: str, resolved: Resolved, log: Log) -> None:
-        path = self._order.work / "lock.txt"
-        path.write_text(lock, encoding="utf-8")
+        from .lock import pylock
+
         offline = resolved.source == "wheelhouse"
-        command = [_UV, "pip", "install", "--requirements", str(path), "--require-hashes", "--no-deps", "--compile-bytecode"]
-        command += ["--target", str(self._order.deps / "site"), *self._common(offline)]
+        command = [_UV, "pip", "install", "--no-deps", "--target", str(self._order.deps / "site"), *self._common(offline)]
+        if (addresses := pylock(resolved.locked)) is not None:
+            path = self._order.work / "pylock.lock.toml"
+            path.write_text(addresses, encoding="utf-8")
+            command += ["--preview-features", "pylock", "--requirements", str(path)]
+        else:
+            path = self._order.work / "lock.txt"
+            path.write_text(lock, encoding="utf-8")
+            command += ["--require-hashes", "--requirements", str(path)]
         done, said = _run(command, self._environment(offline), log)
         if not done:
             raise _failed(self._order, said)
@@ -230,7 +237,7 @@ class Pip:
         path.write_text(lock, encoding="utf-8")
         offline = resolved.source == "wheelhouse"
         target = str(self._order.deps / "site")
-        command = self._command(offline, "--require-hashes", "--no-deps", "--compile", "--target", target, "-r", str(path))
+        command = self._command(offline, "--require-hashes", "--no-deps", "--no-compile", "--target", target, "-r", str(path))
         done, said = _run(command, self._environment(offline), log)
         if not done:
             raise _failed(self._order, said)
