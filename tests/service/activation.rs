@@ -287,7 +287,7 @@ fn an_activation_is_cut_off_by_the_end_of_the_process_and_changes_nothing() {
     eventually("its hooks run", || containers(&server) == 1);
     std::thread::sleep(Duration::from_secs(1));
     let heard = std::thread::spawn(move || waiting.answer(Duration::from_secs(60)));
-    server.restart(&[]);
+    server.restart(&["--pool-max", "0"]);
     let answer = heard.join().unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer}");
     let workspace = server.admin.get(&tenant.base).send().expect(200).json();
