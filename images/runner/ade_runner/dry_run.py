@@ -392,7 +392,7 @@ def _call_column(run: JobRun, one: Field) -> None:
     """Calls what a field's script defines, with a column of texts and one of all kinds of cells."""
     detectors, transform, validator = run.package.detectors(one), run.package.transform(one), run.package.validator(one)
     allowed = [value for value in one.meta.get("allowed", ()) if isinstance(value, (str, int, float))]
-    names = {field.id for field in run.manifest.fields}
+    names = {field.id: field.enabled for field in run.manifest.fields}
     for number, values in enumerate((_TEXTS, _CELLS), start=1):
         table = _table(run, f"table_{number}", one, [*values, *allowed[:20]])
         for rule in detectors:

@@ -25,7 +25,7 @@ def run_mapping(run: JobRun) -> dict[str, int]:
     """Sets ``target`` of every column; returns the pass's numbers."""
     progress = Progress(run.channel, "mapping", sum(len(table.columns) for table in run.tables))
     mapped = unmapped = 0
-    names = {one.id for one in run.manifest.fields}
+    names = {one.id: one.enabled for one in run.manifest.fields}
     for table in run.tables:
         offers: list[tuple[Scores, str | None, float]] = []
         for index in range(len(table.columns)):
@@ -56,7 +56,7 @@ def run_mapping(run: JobRun) -> dict[str, int]:
     return {"mapped": mapped, "unmapped": unmapped}
 
 
-def _scores(run: JobRun, table: Table, index: int, names: set[str]) -> Scores:
+def _scores(run: JobRun, table: Table, index: int, names: dict[str, bool]) -> Scores:
     """Asks every field's detectors about one column."""
     found: Scores = {}
     for one in run.manifest.enabled_fields:
@@ -83,8 +83,11 @@ def match_header(one: Field, header: str | None) -> float:
     return ID_SCORE if text == fold(one.id) else 0.0
 
 
-def detect(run: JobRun, rule: Rule, one: Field, table: Table, index: int, names: set[str]) -> list[tuple[str, float]]:
-    """What one detector says about one column (0-based): fields and their scores. Faults become diagnostics."""
+def detect(
+    run: JobRun, rule: Rule, one: Field, table: Table, index: int, names: dict[str, bool]
+) -> list[tuple[str, float]]:
+    """What one detector says about one column (0-based): fields and their scores. ``names`` tells of every field whether it is
+    enabled. Faults become diagnostics."""
     place = {"table": table.id, "column": index + 1}
     known = run.column_arguments(
         table, index, field_name=one.id, field_meta=read_only(one.meta), state=run.state(rule.script, table.id)
@@ -101,7 +104,6 @@ def detect(run: JobRun, rule: Rule, one: Field, table: Table, index: int, names:
     if not isinstance(scores, dict):
         run.diagnostics.refused(code, rule, f"{rule.function} must return {{'scores': {{field: number}}}}", place)
         return []
-    enabled = {field.id for field in run.manifest.enabled_fields}
     found: list[tuple[str, float]] = []
     for name, score in scores.items():
         if not isinstance(name, str):
@@ -113,7 +115,7 @@ def detect(run: JobRun, rule: Rule, one: Field, table: Table, index: int, names:
             run.diagnostics.refused(code_unknown, rule, f"{rule.function} scored a field that is not in the manifest", place)
         elif type(score) not in (int, float) and not isinstance(score, float) or not math.isfinite(score):
             run.diagnostics.refused(code, rule, f"{rule.function} returned a score that is not a finite number", place)
-        elif score and target in enabled:
+        elif score and names[target]:
             found.append((target, float(score)))
     return found
 
