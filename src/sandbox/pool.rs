@@ -5,8 +5,8 @@
 //! may have is the dependency set that containers of its [`Class`] mount.
 //!
 //! How many wait is decided by what was asked for: as many of a class as began in the busiest second of the last
-//! minutes, within the bounds of [`PoolSize`]. They are started one after the other, and each waits a little for a moment in
-//! which no job runs.
+//! minutes, within the bounds of [`PoolSize`]. They are started one after the other, and as long as some are parked each waits a
+//! little for a moment in which no job runs.
 
 use super::container::{Opened, open};
 use super::ledger::{Held, Ledger};
@@ -30,8 +30,8 @@ use ulid::Ulid;
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 /// How long a busy second counts; at most twice this.
 const DEMAND_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// How long a refill waits for a moment in which no job runs: most jobs are over sooner than a container is started.
-const YIELD: Duration = Duration::from_millis(500);
+/// How long a refill waits for a moment in which no job runs, as long as others are parked: a small job is over sooner.
+const YIELD: Duration = Duration::from_millis(100);
 /// How often parked containers are looked at while nobody asks for one.
 const LOOK: Duration = Duration::from_secs(5);
 /// No container of a class is started ahead for so long after one could not be started.
@@ -367,7 +367,7 @@ impl Shared {
     }
 
     /// Takes out what is not to wait any longer, and says of which class one is to be started next.
-    fn look(&self, now: Instant) -> (Vec<(Parked, Retired)>, Option<Class>) {
+    fn look(&self, now: Instant) -> (Vec<(Parked, Retired)>, Option<Next>) {
         let mut retired = Vec::new();
         let mut shelves = self.shelves();
         if shelves.closed {
@@ -405,7 +405,7 @@ impl Shared {
                 retired.extend(shelf.parked.pop_front().map(|parked| (parked, Retired::Surplus)));
             }
             if next.is_none() && shelf.parked.len() < place && shelf.not_before.is_none_or(|time| time <= now) {
-                next = Some(class);
+                next = Some(Next { class, urgent: shelf.parked.is_empty() });
             }
         }
         shelves.of.retain(|class, shelf| {
@@ -451,6 +451,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// What is to be started.
+struct Next {
+    class: Class,
+    /// Whether the next job of the class would find none.
+    urgent: bool,
 }
 
 /// What was asked for of a class.
@@ -499,9 +506,11 @@ async fn refill(pool: Weak<Shared>, wanted: Arc<Notify>) {
             shared.tell(Pooled::Retired(why));
             drop(parked);
         }
-        if let Some(class) = next {
-            let mut busy = shared.busy.subscribe();
-            tokio::time::timeout(YIELD, busy.wait_for(|jobs| *jobs == 0)).await.ok();
+        if let Some(Next { class, urgent }) = next {
+            if !urgent {
+                let mut busy = shared.busy.subscribe();
+                tokio::time::timeout(YIELD, busy.wait_for(|jobs| *jobs == 0)).await.ok();
+            }
             shared.start_one(class).await;
             continue;
         }

@@ -44,9 +44,9 @@ pub struct ServeSettings {
     #[arg(long, env = "ADE_QUEUE_MAX_CONCURRENCY", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub queue_max_concurrency: Option<u32>,
 
-    /// Containers that wait for a job, whether any is asked for or not
-    #[arg(long, env = "ADE_POOL_MIN", value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub pool_min: u32,
+    /// Containers that wait for a job, whether any is asked for or not [default: the job containers at once, at most 8]
+    #[arg(long, env = "ADE_POOL_MIN", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub pool_min: Option<u32>,
 
     /// Containers that wait for a job at most; 0 starts one for every job [default: twice the job containers at once]
     #[arg(long, env = "ADE_POOL_MAX", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10_000))]
@@ -219,7 +219,8 @@ impl ServeSettings {
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let most = count(self.pool_max.unwrap_or_else(|| self.max_concurrency().saturating_mul(2)));
         // A node that takes no jobs still activates versions.
-        let floor = if self.queue == Switch::On { count(self.pool_min).min(most) } else { 0 };
+        let floor = count(self.pool_min.unwrap_or_else(|| self.max_concurrency().min(8))).min(most);
+        let floor = if self.queue == Switch::On { floor } else { 0 };
         PoolSize { floor, most, memory_mb: self.pool_memory_mb }
     }
 
@@ -261,6 +262,7 @@ impl ServeSettings {
             "database_url" => Some(self.database_url()),
             "blob_url" => Some(self.blob_url()),
             "max_concurrency" => Some(self.max_concurrency().to_string()),
+            "pool_min" => Some(self.pool_size().floor.to_string()),
             "pool_max" => Some(self.pool_size().most.to_string()),
             "queue_size" => Some(self.queue_size().to_string()),
             _ => None,

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn site() -> Site {
-    Site::new(&["--max-concurrency", "2", "--pool-max", "3"])
+    Site::new(&["--max-concurrency", "2", "--pool-min", "1", "--pool-max", "3"])
 }
 
 /// Waits until so many containers are parked, and nothing else is there; their names.
@@ -157,7 +157,8 @@ fn what_a_killed_process_had_parked_ends_by_itself_and_goes_with_the_next_start(
 fn while_docker_is_gone_nothing_parked_is_handed_out_and_afterwards_there_is_a_new_pool() {
     let sockets = tempfile::Builder::new().prefix("ade-recovery-").tempdir().unwrap();
     let proxy = Proxy::to_docker(sockets.path());
-    let site = Site::new(&["--max-concurrency", "1", "--pool-max", "2", "--docker-host", &proxy.address]);
+    let site =
+        Site::new(&["--max-concurrency", "1", "--pool-min", "1", "--pool-max", "2", "--docker-host", &proxy.address]);
     let node = site.start().ready();
     let config = node.config("default");
     let before = parked(&site, 1);
