@@ -1,6 +1,7 @@
 //! `ade config`, on a service.
 
 pub mod diff;
+mod draft;
 mod history;
 mod package;
 
@@ -50,6 +51,9 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Drafts of a config: files that are changed one by one, and become a version when they are published
+    #[command(subcommand)]
+    Draft(draft::Command),
     /// List configs, the newest first
     List {
         #[command(flatten)]
@@ -93,7 +97,7 @@ pub enum Command {
     },
 }
 
-/// A config, and a version of it if one is named: `members`, `members@v3`.
+/// A config, and a version or a draft of it if one is named: `members`, `members@v3`.
 #[derive(Debug, Clone)]
 pub struct Named {
     config: String,
@@ -122,6 +126,7 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
         Command::Pull { config, folder } => package::pull(remote, &config, &folder).await,
         Command::Clone { config, slug, title } => package::clone(remote, &config, slug, title).await,
         Command::Export { config, file } => package::export(remote, &config, &file).await,
+        Command::Draft(command) => draft::run(remote, command).await,
         Command::List { listing } => {
             let headers = ["CONFIG", "SLUG", "TITLE", "VERSION", "REGISTERED"];
             let configs = ["workspaces", remote.workspace().await?, "configs"];
