@@ -14,6 +14,7 @@ use crate::client::{Blame, ClientError};
 use crate::settings::{ClientSettings, Settings};
 use crate::text::plain;
 use reqwest::Method;
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -80,6 +81,11 @@ pub enum Command {
     },
     /// Activate the version of a config that was active before the one that is, with all that an activation checks
     Rollback {
+        /// The config, by id or slug
+        config: String,
+    },
+    /// Take the active version of a config back: submissions that name no config are then refused
+    Deactivate {
         /// The config, by id or slug
         config: String,
     },
@@ -154,6 +160,7 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
             let version = history::before_the_active(remote, &config).await?;
             activate(remote, &config, &version).await
         }
+        Command::Deactivate { config } => deactivate(remote, &config).await,
         Command::Archive { config } => archive(remote, &config, true).await,
         Command::Restore { config } => archive(remote, &config, false).await,
     }
@@ -193,6 +200,26 @@ async fn activate(remote: &Remote, config: &ConfigRecord, version: &VersionRecor
     let path = ["workspaces", workspace, "configs", config, "versions", version, "activate"];
     let record: ActivationRecord = remote.client.json(remote.client.patient(Method::POST, &path)).await?;
     Ok(activated(remote, &record))
+}
+
+async fn deactivate(remote: &Remote, named: &str) -> Result<Exit, ClientError> {
+    let config = submit::config(remote, named).await?;
+    let active = versions(remote, &config).await?.into_iter().find(|version| version.active);
+    let slug = plain(&config.slug, 100);
+    let active = active.ok_or_else(|| {
+        let message = format!("no version of {slug} is active; nothing was changed");
+        ClientError::new(Blame::Request, "version_not_active", message)
+    })?;
+    let (config, id) = (config.config_id.as_str(), active.config_version_id.as_str());
+    let path = ["workspaces", remote.workspace().await?, "configs", config, "versions", id, "deactivate"];
+    let record: VersionRecord = remote.client.json(remote.client.request(Method::POST, &path)).await?;
+    if remote.output.json {
+        println!("{}", json!(record));
+    } else {
+        let version = plain(&record.version, 10);
+        anstream::println!("{slug}@{version} is no longer active; a submission that names no config is refused now");
+    }
+    Ok(Exit::Success)
 }
 
 /// Archives or restores a version, or where none is named, the config.
