@@ -202,6 +202,8 @@ pub async fn run(
             queue_timeout_ms: serve.queue_timeout().map(|timeout| millis(timeout.as_secs())),
             max_document_bytes: serve.max_document_bytes(),
             max_drafts: i64::from(serve.max_drafts),
+            package_memory_bytes: serve.package_memory_mb << 20,
+            scratch: data.scratch.clone(),
             streams_per_key: usize::try_from(serve.max_streams_per_key).unwrap_or(usize::MAX),
             requests_per_second: NonZeroU32::new(serve.rate_limit),
             max_concurrency: i64::from(serve.max_concurrency()),

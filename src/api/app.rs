@@ -2,6 +2,7 @@
 
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
+use super::room::Room;
 use crate::blob::Blobs;
 use crate::health::{Health, Part};
 use crate::ids::{DocumentId, KeyId, VersionId, WorkspaceId};
@@ -19,6 +20,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,6 +42,10 @@ pub struct Options {
     pub max_document_bytes: u64,
     /// Drafts of a workspace.
     pub max_drafts: i64,
+    /// Memory for packages that requests work on, bytes.
+    pub package_memory_bytes: u64,
+    /// A folder for files that are worked on; what a crash leaves there goes with the next start.
+    pub scratch: PathBuf,
     /// Open streams and waits per key.
     pub streams_per_key: usize,
     /// Requests per second per key; none is no limit.
@@ -80,6 +86,8 @@ pub struct Inner {
     pub documents: Cache<(WorkspaceId, DocumentId), Arc<DocumentRef>>,
     /// Idempotency keys whose first request is not answered yet.
     pub in_flight: Mutex<HashSet<(WorkspaceId, String)>>,
+    /// Memory for packages.
+    pub room: Room,
     keys: Cache<String, (Arc<Key>, Instant)>,
     workspaces: Cache<String, (Arc<Workspace>, Instant)>,
     rates: Option<DefaultKeyedRateLimiter<KeyId>>,
@@ -131,6 +139,7 @@ impl App {
             RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
         });
         Self(Arc::new(Inner {
+            room: Room::new(parts.options.package_memory_bytes),
             parts,
             versions: Cache::new(CACHED),
             documents: Cache::new(CACHED),

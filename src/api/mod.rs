@@ -12,6 +12,7 @@ pub mod page;
 pub mod problem;
 pub mod refusal;
 pub mod request_id;
+pub mod room;
 pub mod routes;
 
 pub use cursor::Cursor;

@@ -148,6 +148,8 @@ codes! {
     ActivationsBusy = "activations_busy", TOO_MANY_REQUESTS, "Too many activations wait";
     /// So many validations of the workspace run or wait already.
     ValidationsBusy = "validations_busy", TOO_MANY_REQUESTS, "Too many validations wait";
+    /// Other packages take the memory that there is for them; `scope` and `max_bytes` name the bound.
+    PackagesBusy = "packages_busy", TOO_MANY_REQUESTS, "Too many packages are worked on";
     /// The key sends requests faster than it may.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     /// The key has as many streams and waiting requests open as it may.

@@ -128,6 +128,13 @@ pub fn diagnostics(diagnostics: &[Value]) {
     }
 }
 
+/// Prints what came of looking at a package.
+pub fn verdict(valid: bool, name: &dyn std::fmt::Display, errors: usize, warnings: usize, tried: bool) {
+    let verdict = if valid { paint(GOOD, "valid") } else { paint(BAD, "invalid") };
+    let scope = if tried { "" } else { " (scripts were not run)" };
+    anstream::println!("{verdict}  {name}  {errors} errors, {warnings} warnings{scope}");
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -115,8 +115,11 @@ pub async fn dry_run(node: &Node, job: &Prepared, cancel: watch::Receiver<bool>)
             let path = failure.script.as_deref().filter(|path| job.package.file(path).is_some()).unwrap_or(MANIFEST);
             let message =
                 format!("The scripts broke the container that they were tried out in: {}.", end(&failure.message));
-            let hint = "Have scripts do nothing but define functions when they are imported.";
-            vec![said(Code::DryRunFailed, path, message, hint)]
+            let hint = "Have scripts do nothing but define functions when they are imported, and validate again: what was found until \
+                        then is said, and scripts behind that were not tried.";
+            let mut found = vec![said(Code::DryRunFailed, path, message, hint)];
+            found.extend(read(&job.package, report.diagnostics));
+            found
         }
     };
     Ok(DryRun { diagnostics, left_behind: report.left_behind })

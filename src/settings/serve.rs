@@ -107,6 +107,10 @@ pub struct ServeSettings {
     #[arg(long, env = "ADE_MAX_DRAFTS", value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_drafts: u32,
 
+    /// Memory for packages that are published, imported, validated or downloaded just now, MiB; half of it for one workspace
+    #[arg(long, env = "ADE_PACKAGE_MEMORY_MB", value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(272..=1_048_576))]
+    pub package_memory_mb: u64,
+
     /// Connections at once; above it, new ones wait
     #[arg(long, env = "ADE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,

@@ -1,9 +1,11 @@
 //! Packages on their way to a service and back.
 
-use super::service::{Service, names, text};
+use super::service::{Service, end, names, text};
 use super::support::{Package, ade};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// A package whose field `name` has this label, with a script and an example.
 fn package(label: &str) -> Package {
@@ -129,6 +131,69 @@ fn versions_are_activated_rolled_back_and_archived() {
     ] {
         assert_eq!(service.json(&args, 2)["error"]["kind"], kind, "{args:?}");
     }
+}
+
+/// A package whose activation runs this.
+fn activating(hook: &str) -> Package {
+    Package::new().hook("on_activate", hook)
+}
+
+#[test]
+fn an_activation_says_what_its_hooks_did_and_one_that_fails_what_they_printed() {
+    let service = Service::start();
+    let good = "def run(**_):\n    print('looking around')\n    return {'rates': 3}\n";
+    service.json(&["config", "push", &written(&service, "members", &activating(good))], 0);
+    let shown = service.call(&["config", "activate", "members"]);
+    let (said, beside) = (text(&shown.stdout), text(&shown.stderr));
+    assert_eq!(shown.status.code(), Some(0), "{beside}");
+    assert!(said.starts_with("active        v1 (cfgv_"), "{said}");
+    assert!(said.contains("hooks/on_activate.py  ") && said.contains("returned {\"rates\":3}"), "{said}");
+    assert!(beside.contains("stdout | looking around"), "{beside}");
+
+    let bad = "def run(**_):\n    print('almost')\n    raise ValueError('the price list is a year old')\n";
+    service.json(&["config", "push", &written(&service, "members", &activating(bad))], 0);
+    let failed = service.json(&["config", "activate", "members@v2"], 2);
+    let error = &failed["error"];
+    assert_eq!(error["kind"], "activation_failed");
+    assert!(error["message"].as_str().unwrap().ends_with("nothing was changed"), "{error}");
+    assert_eq!(error["problem"]["error"]["script"], "hooks/on_activate.py");
+    assert_eq!(error["problem"]["hook_output"]["lines"][0]["text"], "almost");
+    let shown = service.call(&["config", "activate", "members@v2"]);
+    let beside = text(&shown.stderr);
+    assert_eq!((shown.status.code(), text(&shown.stdout).as_str()), (Some(2), ""));
+    for part in ["error[activation_failed]:", "at hooks/on_activate.py:3", "stdout | almost", "request "] {
+        assert!(beside.contains(part), "{part}: {beside}");
+    }
+    let active = |version: &str| {
+        let history = service.json(&["config", "history", "members"], 0);
+        let versions = history["versions"].as_array().unwrap().clone();
+        versions.iter().find(|one| one["version"] == version).unwrap()["active"].clone()
+    };
+    assert_eq!((active("v1"), active("v2")), (json!(true), json!(false)), "the earlier version stays active");
+}
+
+#[test]
+fn an_activation_that_was_overtaken_is_refused_and_so_is_what_is_not_active() {
+    let service = Service::start();
+    service.json(&["config", "push", &written(&service, "members", &package("One"))], 0);
+    let slow = activating("import time\n\n\ndef run(**_):\n    print('begun', flush=True)\n    time.sleep(5)\n");
+    service.json(&["config", "push", &written(&service, "members", &slow)], 0);
+    assert_eq!(service.json(&["config", "deactivate", "members"], 2)["error"]["kind"], "version_not_active");
+    service.json(&["config", "activate", "members@v1"], 0);
+    let mut activate = service.command(&["config", "activate", "members@v2", "--json"]);
+    let activation = activate.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Long after it has looked at what it replaces, and long before its hook ends.
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(service.json(&["config", "deactivate", "members"], 0)["active"], false);
+    let (code, said, _) = end(activation);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["error"]["kind"]), (Some(2), &json!("conflict")), "{said}");
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(message.contains("was taken back while this one was being activated; nothing was changed"), "{message}");
+    let shown = text(&service.call(&["config", "history", "members"]).stdout);
+    assert!(!shown.contains("– now by"), "none is active: {shown}");
+    service.json(&["config", "archive", "members@v2"], 0);
+    assert_eq!(service.json(&["config", "activate", "members@v2"], 2)["error"]["kind"], "config_archived");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod support;
 
 mod config;
+mod drafts;
 mod events;
 mod failures;
 mod flow;

@@ -150,6 +150,32 @@ fn a_forged_result_is_at_most_the_packages_own_loss() {
     }
 }
 
+/// A script may kill the process that watches; it takes back nothing of what was found before, and is named.
+#[test]
+fn what_was_found_before_the_watching_process_was_killed_is_said() {
+    let package = Package::new()
+        .column("a", &format!("import nowhere_to_be_found\n{GOOD}"))
+        .column("b", "def transform(values):\n    return 5\n")
+        .column("c", &format!("import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)\n{GOOD}"))
+        .column("d", &format!("import never_tried\n{GOOD}"));
+    let (found, code) = said(&package, &["--require-dry-run"]);
+    assert_eq!((code, &found["valid"], &found["dry_run"]), (2, &json!(false), &json!(true)), "{found:#}");
+    let mut all = listed(&found);
+    all.sort_unstable_by_key(|one| one.2);
+    assert_eq!(
+        all,
+        [
+            ("error", "script_import_failed", "columns/a.py", Some(1)),
+            ("error", "runtime.transform.invalid_result", "columns/b.py", Some(1)),
+            ("error", "script_crashed", "columns/c.py", None),
+            ("error", "dry_run_failed", "manifest.json", None),
+        ],
+        "{found:#}"
+    );
+    let killer = found["diagnostics"].as_array().unwrap().iter().find(|one| one["path"] == "columns/c.py").unwrap();
+    assert!(killer["message"].as_str().unwrap().contains("signal 9"), "{killer}");
+}
+
 #[test]
 fn scripts_that_are_tried_out_have_no_network_and_see_no_secret() {
     let source = "import os, socket\n\

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activations;
 mod api;
 mod crashes;
 mod draining;

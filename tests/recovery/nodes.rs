@@ -10,15 +10,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Two sites on one database. Fields are dropped in this order.
-struct Pair {
-    a: Site,
-    b: Site,
+pub struct Pair {
+    pub a: Site,
+    pub b: Site,
     _shared: tempfile::TempDir,
     _database: EmptyDatabase,
 }
 
 impl Pair {
-    fn new(args: &[&str]) -> Self {
+    pub fn new(args: &[&str]) -> Self {
         let database = EmptyDatabase::create();
         let shared = tempfile::Builder::new().prefix("ade-recovery-shared-").tempdir().unwrap();
         let blobs = shared.path().join("blobs");
@@ -29,7 +29,7 @@ impl Pair {
     }
 
     /// Starts A, then B with A's key.
-    fn start(&mut self) -> (Node<'_>, Node<'_>) {
+    pub fn start(&mut self) -> (Node<'_>, Node<'_>) {
         let a = self.a.start().ready();
         self.b.key = Some(std::fs::read_to_string(self.a.data().join("admin-key")).unwrap().trim().to_owned());
         let b = self.b.start().ready();

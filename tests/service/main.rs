@@ -14,6 +14,7 @@ mod events;
 mod files;
 mod jobs;
 mod keys;
+mod memory;
 mod network;
 mod pages;
 mod queue;

@@ -191,8 +191,8 @@ impl World {
         Store::open(&self.url).await.expect("the same database")
     }
 
-    /// A database as the first version of the program left it. On PostgreSQL it takes the place of the test's own.
-    pub async fn of_version_1(&self) -> Old {
+    /// A database as a program with so many migrations left it. On PostgreSQL it takes the place of the test's own.
+    pub async fn of_version(&self, version: i64) -> Old {
         let url = match self.kind {
             Kind::Sqlite => format!("sqlite:{}?mode=rwc", self.folder().join("old.db").display()),
             Kind::Postgres => {
@@ -202,7 +202,7 @@ impl World {
             }
         };
         let old = Old { kind: self.kind, url };
-        old.open_as_version_1().await.expect("an empty database");
+        old.open_as_version(version).await.expect("an empty database");
         old
     }
 
@@ -454,21 +454,21 @@ impl World {
     }
 }
 
-/// See [`World::of_version_1`].
+/// See [`World::of_version`].
 pub struct Old {
     kind: Kind,
     pub url: String,
 }
 
 impl Old {
-    /// What a program of the first version does when it opens a database.
-    pub async fn open_as_version_1(&self) -> Result<(), sqlx::migrate::MigrateError> {
+    /// What a program of a version does when it opens a database.
+    pub async fn open_as_version(&self, version: i64) -> Result<(), sqlx::migrate::MigrateError> {
         let all = match self.kind {
             Kind::Sqlite => sqlx::migrate!("migrations/sqlite"),
             Kind::Postgres => sqlx::migrate!("migrations/postgres"),
         };
-        let first = all.iter().filter(|migration| migration.version == 1).cloned().collect();
-        let migrator = Migrator::with_migrations(first);
+        let known = all.iter().filter(|migration| migration.version <= version).cloned().collect();
+        let migrator = Migrator::with_migrations(known);
         match self.kind {
             Kind::Sqlite => {
                 let mut connection = SqliteConnection::connect(&self.url).await.expect("a connection");

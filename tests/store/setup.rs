@@ -1,7 +1,7 @@
 //! Opening a database, and the installation's row.
 
 use crate::harness::{Kind, actor};
-use ade::ids::{ConfigId, InstanceId, WorkspaceId};
+use ade::ids::{ConfigId, InstanceId, VersionId, WorkspaceId};
 use ade::network::Access;
 use ade::queue::JobState;
 use ade::store::{AuditFilter, InstanceChange, NodeRecord, QueueState, Store, StoreError, now_ms};
@@ -38,7 +38,7 @@ on_both! {
     }
 
     async fn what_version_1_stored_is_there_after_the_migration_and_a_program_of_version_1_refuses_then(world) {
-        let old = world.of_version_1().await;
+        let old = world.of_version(1).await;
         let (workspace, config) = (WorkspaceId::generate(), ConfigId::generate());
         old.run(&format!(
             "INSERT INTO instance (only_row, id, created_at, queue_state, max_queued) VALUES (1, '{}', 1, 'paused', 7);
@@ -59,8 +59,49 @@ on_both! {
         assert_eq!((kept.network, kept.allowed_hosts, kept.source_builds), (Access::Inherit, Vec::new(), false));
         assert!(store.audit(&AuditFilter::default(), 10).await.expect("entries").entries.is_empty());
         store.close().await;
-        let refusal = old.open_as_version_1().await.expect_err("a database of version 2");
+        let refusal = old.open_as_version(1).await.expect_err("a database of version 2");
         assert!(matches!(refusal, sqlx::migrate::MigrateError::VersionMissing(2)), "{refusal}");
+    }
+
+    /// Version 4 tells since when a version is active; before, only the audit knew.
+    async fn what_was_active_before_version_4_is_active_since_its_last_activation(world) {
+        let old = world.of_version(3).await;
+        let (active, other) = (WorkspaceId::generate(), WorkspaceId::generate());
+        let (none, unknown) = (WorkspaceId::generate(), WorkspaceId::generate());
+        let version = || Some(VersionId::generate());
+        for (workspace, version) in [(&active, version()), (&other, version()), (&none, None), (&unknown, version())] {
+            let slug = workspace.as_str().replace('_', "-").to_lowercase();
+            let version = version.map_or_else(|| "NULL".to_owned(), |version| format!("'{version}'"));
+            old.run(&format!(
+                "INSERT INTO workspaces (id, slug, title, created_at, active_version_id) \
+                 VALUES ('{workspace}', '{slug}', 'W', 1, {version})"
+            ))
+            .await;
+        }
+        // The times are not in the order of the entries, and what is not an activation of the workspace does not count.
+        for (number, (workspace, at, action)) in [
+            (&active, 500, "config.activate"),
+            (&active, 900, "config.activate"),
+            (&active, 700, "config.activate"),
+            (&active, 2_000, "network.set"),
+            (&other, 1_200, "config.activate"),
+            (&none, 1_500, "config.activate"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            old.run(&format!(
+                "INSERT INTO audit (id, at, workspace_id, actor_id, actor_name, action, target_kind, target_id, detail, request_id) \
+                 VALUES ('aud_{number}', {at}, '{workspace}', 'key_x', 'admin', '{action}', 'config', 'cfg_x', '{{}}', 'r')"
+            ))
+            .await;
+        }
+        let store = Store::open(&old.url).await.expect("it is brought up to date");
+        for (workspace, since) in [(&active, Some(900)), (&other, Some(1_200)), (&none, None), (&unknown, None)] {
+            let kept = store.workspace(workspace).await.expect("an answer").expect("it is there");
+            assert_eq!(kept.active_since, since, "{kept:?}");
+        }
+        store.close().await;
     }
 
     async fn first_calls_at_once_make_one_installation(world) {

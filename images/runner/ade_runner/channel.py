@@ -32,6 +32,12 @@ class Channel(Protocol):
     def phase(self, name: str) -> None:
         """What the child does from now on, so that a kill can be told apart by where it struck."""
 
+    def trying(self, script: str) -> None:
+        """The script that a dry run is at: whose move it was when nothing more comes."""
+
+    def found(self, finding: dict[str, Any]) -> None:
+        """What a dry run has found, as it finds it: it counts also when the completion record never comes."""
+
     def result(self, ok: bool, error: dict[str, Any] | None, summary: dict[str, Any] | None, **extra: object) -> None:
         """The completion record, sent once, before ``on_job_end`` runs."""
 
@@ -44,6 +50,8 @@ class ListChannel:
         self.progressed: list[tuple[str, int, int | None]] = []
         self.phases: list[str] = []
         self.results: list[dict[str, Any]] = []
+        self.tried: list[str] = []
+        self.findings: list[dict[str, Any]] = []
 
     def event(self, event: str, level: str = "info", /, **detail: object) -> None:
         self.events.append((event, level, detail))
@@ -53,6 +61,12 @@ class ListChannel:
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
+
+    def trying(self, script: str) -> None:
+        self.tried.append(script)
+
+    def found(self, finding: dict[str, Any]) -> None:
+        self.findings.append(finding)
 
     def result(self, ok: bool, error: dict[str, Any] | None, summary: dict[str, Any] | None, **extra: object) -> None:
         self.results.append({"ok": ok, "error": error, "summary": summary, **extra})

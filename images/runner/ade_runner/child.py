@@ -47,6 +47,12 @@ class PipeChannel:
     def phase(self, name: str) -> None:
         self._send(frames.PHASE, _dump({"phase": name}))
 
+    def trying(self, script: str) -> None:
+        self._send(frames.FINDING, _dump({"script": script}))
+
+    def found(self, finding: dict[str, Any]) -> None:
+        self._send(frames.FINDING, _dump({"finding": finding}))
+
     def result(self, ok: bool, error: dict[str, Any] | None, summary: dict[str, Any] | None, **extra: object) -> None:
         record: dict[str, Any] = {"ok": ok, "error": error, "summary": summary, **extra}
         payload = _dump(record)

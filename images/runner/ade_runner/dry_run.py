@@ -2,7 +2,8 @@
 
 Hooks are imported and not called, for they have effects. This process imports nothing of the package: a worker does, script by
 script, and says over a pipe where it is. When one dies, hangs or runs out of memory, the script it was at is named, and
-another worker goes on behind it, so that one bad script does not hide what there is to say about the others.
+another worker goes on behind it, so that one bad script does not hide what there is to say about the others. What is found
+goes to the supervisor at once: a script that kills this process as well takes nothing back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from . import cgroup
 from .artifact import Artifact
 from .channel import Channel, Progress
 from .errors import JobError
+from .findings import MAX_DIAGNOSTICS, Finding, Findings, finding
 from .manifest import Field, HookRef, Manifest, load_manifest
 from .mapping import detect
 from .pipeline import NO_SCRIPTS, stage
@@ -39,10 +41,7 @@ SCRIPT_SECONDS = 8.0
 """For the import of one script and the calls of its functions."""
 SHARE_OF_TIMEOUT = 0.8
 """All scripts together get this part of the container's time, so that there is some left for saying what was found."""
-MAX_DIAGNOSTICS = 200
 TEXT_CHARS = 300
-_RECORD_BYTES = 48 * 1024
-"""All diagnostics together, as JSON: they go into one frame."""
 _LINE_BYTES = 256 * 1024
 """One message of a worker."""
 
@@ -56,8 +55,6 @@ _CELLS: tuple[Value, ...] = (
 
 _CODES = {"package_invalid": "script_refused", "script_error": "script_import_failed", "out_of_memory": "script_memory_limit"}
 """The loader's kinds of error, as diagnostics."""
-
-Finding = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,18 +75,18 @@ def dry_run(job: dict[str, Any], root: Path, channel: Channel, seconds: float = 
         channel.result(False, fault.as_dict("validate"), None)
         return
     tries = plan(Package(root / "package", manifest))
-    found = Findings()
+    found = Findings(channel.found)
     deadline = time.monotonic() + int(job["limits"]["timeout_ms"]) / 1000 * SHARE_OF_TIMEOUT
     at = 0
     while at < len(tries):
         if time.monotonic() >= deadline:
-            found.add(_finding("dry_run_skipped", tries[at].script, f"no time was left for this script and {len(tries) - at - 1} more"))
+            found.add(finding("dry_run_skipped", tries[at].script, f"no time was left for this script and {len(tries) - at - 1} more"))
             break
         try:
-            at = _round(job, root, manifest, tries, at, found, seconds, deadline)
+            at = _round(job, root, manifest, tries, at, found, channel, seconds, deadline)
         except OSError as fault:
             message = f"no process could be started for it ({fault.strerror}): those of other scripts are still there"
-            found.add(_finding("script_crashed", tries[at].script, message))
+            found.add(finding("script_crashed", tries[at].script, message))
             break
     channel.result(True, None, None, diagnostics=found.entries())
 
@@ -103,37 +100,6 @@ def plan(package: Package) -> list[Try]:
     return [*rows, *fields, *hooks.values()]
 
 
-class Findings:
-    """What is said about all scripts: each thing once, and no more than fits into one frame."""
-
-    def __init__(self) -> None:
-        self._list: list[Finding] = []
-        self._seen: set[str] = set()
-        self._left = _RECORD_BYTES
-        self._dropped = 0
-
-    def add(self, finding: Finding) -> None:
-        text = json.dumps(finding, sort_keys=True)
-        if text in self._seen:
-            return
-        self._left -= len(text)
-        if self._left < 0 or len(self._list) >= MAX_DIAGNOSTICS:
-            self._dropped += 1
-            return
-        self._seen.add(text)
-        self._list.append(finding)
-
-    def entries(self) -> list[Finding]:
-        if self._dropped:
-            self._list.append(_finding("more_diagnostics", "manifest.json", f"there are {self._dropped} more than are listed"))
-            self._dropped = 0
-        return self._list
-
-
-def _finding(code: str, script: str, message: str, line: int | None = None, function: str | None = None) -> Finding:
-    return {"code": code, "path": script, "line": line, "function": function, "message": message}
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The process that watches
 
@@ -145,12 +111,14 @@ def _round(
     tries: list[Try],
     start: int,
     found: Findings,
+    channel: Channel,
     seconds: float,
     deadline: float,
 ) -> int:
     """Has a worker try the scripts from ``start`` on; returns where the next one has to begin."""
     read, write = os.pipe()
     oom_before = cgroup.oom_kills() or 0
+    channel.trying(tries[start].script)
     try:
         worker = os.fork()
     except OSError:
@@ -161,7 +129,7 @@ def _round(
         _become_worker(write, job, root, manifest, tries, start)
     os.close(write)
     try:
-        at, why = _listen(read, start, len(tries), found, seconds, deadline)
+        at, why = _listen(read, start, tries, found, channel, seconds, deadline)
     finally:
         os.close(read)
         status = _end(worker)
@@ -171,7 +139,9 @@ def _round(
     return at + 1
 
 
-def _listen(read: int, start: int, count: int, found: Findings, seconds: float, deadline: float) -> tuple[int, str | None]:
+def _listen(
+    read: int, start: int, tries: list[Try], found: Findings, channel: Channel, seconds: float, deadline: float
+) -> tuple[int, str | None]:
     """Takes what a worker says until it says no more; returns the script it is at, and why it is to be ended."""
     at = start
     pending = bytearray()
@@ -195,12 +165,13 @@ def _listen(read: int, start: int, count: int, found: Findings, seconds: float, 
             said = _parsed(line)
             if said is None:
                 return at, "wrote to the runner's own channel"
-            for finding in said:
-                found.add(finding)
+            for one in said:
+                found.add(one)
             at += 1
             limit = time.monotonic() + seconds
-            if at >= count:
+            if at >= len(tries):
                 return at, None
+            channel.trying(tries[at].script)
 
 
 def _parsed(line: bytes) -> list[Finding] | None:
@@ -220,7 +191,7 @@ def _parsed(line: bytes) -> list[Finding] | None:
         if not isinstance(code, str) or not isinstance(path, str) or not isinstance(message, str):
             return None
         found.append(
-            _finding(
+            finding(
                 code[:80], path[:240], message[: 2 * TEXT_CHARS],
                 line_number if type(line_number) is int and 0 < line_number < 2**31 else None,
                 function[:100] if isinstance(function, str) else None,
@@ -244,13 +215,13 @@ def _end(worker: int) -> int:
 
 def _how_it_ended(script: str, why: str | None, status: int, out_of_memory: bool) -> Finding:
     if why is not None and "within" in why:
-        return _finding("script_time_limit", script, f"the import of this script or a call of its functions {why}")
+        return finding("script_time_limit", script, f"the import of this script or a call of its functions {why}")
     if why is not None:
-        return _finding("script_crashed", script, f"this script {why}")
+        return finding("script_crashed", script, f"this script {why}")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and out_of_memory:
-        return _finding("script_memory_limit", script, "the import of this script or a call of its functions took more memory than there is")
+        return finding("script_memory_limit", script, "the import of this script or a call of its functions took more memory than there is")
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.waitstatus_to_exitcode(status)}"
-    return _finding("script_crashed", script, f"this script ended its own process ({how})")
+    return finding("script_crashed", script, f"this script ended its own process ({how})")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,6 +238,12 @@ class _Silence:
         pass
 
     def phase(self, name: str) -> None:
+        pass
+
+    def trying(self, script: str) -> None:
+        pass
+
+    def found(self, one: Finding) -> None:
         pass
 
     def result(self, ok: bool, error: dict[str, Any] | None, summary: dict[str, Any] | None, **extra: object) -> None:
@@ -351,12 +328,12 @@ def _attempt(run: JobRun, one: Try) -> Iterator[Finding]:
         cause = fault.__cause__
         text = f": {exception_text(cause, TEXT_CHARS)}" if cause is not None else ""
         code = _CODES.get(fault.kind, "script_crashed")
-        yield _finding(code, fault.script or one.script, fault.message + text, fault.line, fault.function)
+        yield finding(code, fault.script or one.script, fault.message + text, fault.line, fault.function)
     except MemoryError:
-        yield _finding("script_memory_limit", one.script, "a call of its functions took more memory than there is")
+        yield finding("script_memory_limit", one.script, "a call of its functions took more memory than there is")
     for entry in run.diagnostics.entries():
         script = entry.get("script", one.script)
-        yield _finding(entry["code"], script, entry["message"], entry.get("line"), entry.get("function"))
+        yield finding(entry["code"], script, entry["message"], entry.get("line"), entry.get("function"))
 
 
 def _fresh(run: JobRun) -> _Context:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from . import RUNNER_VERSION, cgroup, child, frames, tunnel
 from .deps_volume import overfull, set_fault
 from .engine import Engine, EngineGone, InputArchive, unpack
+from .findings import Finding, Findings, finding
 from .frames import Frame, ProtocolError
 from .outputs import collect
 from .processes import drain, kill_children, kill_everything, set_dumpable, wakeup_pipe
@@ -65,6 +66,10 @@ class Ended:
         self.result: dict[str, Any] | None = None
         self.phase = "load"
         self.stopped: str | None = None
+        self.findings: Findings | None = None
+        """Of a dry run: what it has found so far."""
+        self.trying: str | None = None
+        """The script that it is at."""
         self.error: dict[str, Any] | None = None
         """Set when the supervisor itself ended the child (CPU limit, forged channel)."""
         self.end_hook_seen = False
@@ -82,6 +87,8 @@ class Child:
         self._next_disk_look = 0.0
         self._set_bytes: int | None = job["install"]["max_bytes"] if job["mode"] == "install" else None
         self.ended = Ended()
+        if job["mode"] == "validate":
+            self.ended.findings = Findings()
         reads: list[int] = []
         writes: list[int] = []
         for _ in range(3):
@@ -202,6 +209,13 @@ class Child:
             phase = frame.json().get("phase")
             if isinstance(phase, str):
                 self.ended.phase = phase[:40]
+        elif frame.kind == frames.FINDING and self.ended.findings is not None:
+            message = frame.json()
+            one, script = message.get("finding"), message.get("script")
+            if isinstance(one, dict):
+                self.ended.findings.add(one)
+            if isinstance(script, str):
+                self.ended.trying = script
         elif frame.kind == frames.RESULT:
             if self.ended.result is None and not self._end_only:
                 self.ended.result = frame.json()
@@ -315,6 +329,20 @@ def _death(ended: Ended, oom_kills: int) -> dict[str, Any]:
     return {**_error("script_error", f"the scripts' process ended by itself ({how})"), "pass": ended.phase}
 
 
+def _cut_off(ended: Ended) -> list[Finding]:
+    """At which script a dry run ended before its end."""
+    if ended.trying is None:
+        return []
+    if ended.stopped is not None:
+        message = "the time for all scripts ran out while this one was tried"
+    elif ended.error is not None:
+        message = f"{ended.error['message']}, and this one was tried just then"
+    else:
+        how = f"signal {ended.signal}" if ended.signal is not None else f"exit code {ended.exit_code}"
+        message = f"the process that tries scripts out was ended ({how}) while it was at this one, by it or by what another left running"
+    return [finding("script_crashed", ended.trying, message)]
+
+
 def serve(engine: Engine) -> None:
     """One job, from READY to DONE."""
     ready = {"protocol": frames.PROTOCOL, "runner_version": RUNNER_VERSION, "python": ".".join(map(str, sys.version_info[:3]))}
@@ -380,6 +408,8 @@ def serve(engine: Engine) -> None:
     if result is not None:
         record["summary"] = result.get("summary")
         record["diagnostics"] = result.get("diagnostics")
+    elif ended.findings is not None:
+        record["diagnostics"] = [*_cut_off(ended), *ended.findings.entries()]
     _done(engine, outcome, error, record, relay, sent, refused)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from ade_runner.channel import ListChannel
-from ade_runner.dry_run import MAX_DIAGNOSTICS, dry_run
+from ade_runner.dry_run import dry_run
+from ade_runner.findings import MAX_DIAGNOSTICS
 from jobs import manifest, write_package
 
 GOOD = "def transform(values, **_):\n    return {'values': values}\n"
@@ -216,6 +217,21 @@ def test_a_script_that_forks_and_comes_back_is_tried_once(tmp_path):
     assert [(one["code"], one["path"]) for one in found] == [
         ("runtime.transform.invalid_result", f"columns/{name}.py") for name in "abc"
     ]
+
+
+def test_what_is_found_is_told_at_once_and_with_the_script_it_is_at(tmp_path):
+    scripts = {
+        "columns/a.py": "import nowhere\n",
+        "columns/b.py": "import os\nos._exit(1)\n",
+        "columns/c.py": GOOD,
+        "columns/d.py": "def transform():\n    return 5\n",
+    }
+    names = [Path(script).stem for script in scripts]
+    write_package(tmp_path, manifest({name: {"label": name, "script": f"columns/{name}.py"} for name in names}), scripts)
+    channel = ListChannel()
+    dry_run({"limits": {"timeout_ms": 60_000}}, tmp_path, channel)
+    assert channel.findings == channel.results[0]["diagnostics"] and len(channel.findings) == 3
+    assert channel.tried == [*scripts]
 
 
 def test_what_a_script_leaves_running_does_not_hold_it_up(tmp_path):

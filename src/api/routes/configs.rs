@@ -1,6 +1,6 @@
 //! Configs: registering packages, looking at them, archiving and restoring them.
 
-use super::package_form::{Form, no_package, open, ready};
+use super::package_form::{Form, Purpose, no_package, open, ready};
 use super::versions::VersionRecord;
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::page::{Page, PageQuery, page};
@@ -107,12 +107,13 @@ async fn create(
     let workspace = app.enter(&caller, &workspace, Role::Owner).await?;
     storage_ready(&app)?;
     let mut form =
-        Form::read(request, &[("slug", 100), ("title", MAX_TITLE), ("description", MAX_DESCRIPTION)]).await?;
+        Form::read(&app, request, &[("slug", 100), ("title", MAX_TITLE), ("description", MAX_DESCRIPTION)]).await?;
     let slug = form.require("slug")?;
     super::workspaces::check_slug(&slug)?;
     let (title, description) = (form.take("title"), form.take("description").unwrap_or_default());
-    let package = open(form.package).await?.map_err(|failure| no_package(&failure))?;
-    let ready = ready(&app, &workspace.id, package).await?;
+    let opened =
+        open(&app, &workspace.id, form.package, Purpose::Store).await?.map_err(|failure| no_package(&failure))?;
+    let ready = ready(&app, &workspace.id, opened).await?;
     let title = title.unwrap_or_else(|| ready.manifest.info.title.clone());
     let created =
         app.store.create_config(&workspace.id, &slug, &title, &description, &ready.version, &caller.actor()).await;

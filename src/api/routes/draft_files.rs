@@ -1,19 +1,20 @@
 //! The files of a draft: listed, read, written and removed, with protection against overwriting what somebody else wrote.
 
 use super::drafts::{etag, find_draft};
-use super::package_form::no_package;
+use super::package_form::{Opened, Purpose, apart, from_file, no_package};
 use super::{download, drafts};
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::headers::ETag;
 use crate::api::names;
 use crate::api::problem::{Code, Problem, ProblemBody};
+use crate::api::room::Held;
 use crate::api::{Path, Query, extract};
 use crate::blob::{BlobError, Digest, Key, Stored};
 use crate::events::at;
 use crate::ids::{ConfigId, DraftFileId, DraftId, WorkspaceId};
 use crate::job;
 use crate::packages::{Files, Package, PackageCaps, PackageError, file_path, fit_together};
-use crate::sandbox::FailureKind;
+use crate::sandbox::{Failure, FailureKind};
 use crate::store::{Draft, DraftFile, Edit, Edited, Role, Workspace, now_ms};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -24,9 +25,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::HashMap;
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -162,8 +164,12 @@ async fn send(app: &App, file: &DraftFile, asked: &HeaderMap) -> Result<Response
     if etag.matched_by_if_none_match(asked) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag.header())]).into_response());
     }
-    let content = in_package(&package(app, &file.workspace_id, sha256).await?, &file.path)?;
+    let (package, turn) = package(app, &file.workspace_id, sha256).await?;
+    let content = in_package(&package, &file.path)?.to_vec();
+    drop((package, turn));
+    let (length, content) = from_file(app, move |file| file.write_all(&content)).await?;
     let headers = [
+        (CONTENT_LENGTH, length),
         (CONTENT_TYPE, HeaderValue::from_static(BYTES)),
         (CONTENT_DISPOSITION, names::attachment(&file.path)),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -172,67 +178,87 @@ async fn send(app: &App, file: &DraftFile, asked: &HeaderMap) -> Result<Response
     Ok((headers, content).into_response())
 }
 
-/// A package of a workspace that was published.
+/// A package of a workspace that was published, and the turn that it takes as long as it is used.
 ///
 /// # Errors
-/// `storage_unavailable`.
-pub(super) async fn package(app: &App, workspace: &WorkspaceId, sha256: &str) -> Result<Arc<Package>, Problem> {
+/// `storage_unavailable`, `packages_busy`.
+pub(super) async fn package(
+    app: &App,
+    workspace: &WorkspaceId,
+    sha256: &str,
+) -> Result<(Arc<Package>, OwnedSemaphorePermit), Problem> {
     let digest: Digest = sha256.parse().map_err(|_| Problem::new(Code::Internal))?;
-    app.scheduler.package(workspace, &digest).await.map_err(|failure| {
+    let turn = app.room.turn().await?;
+    let package = app.scheduler.package(workspace, &digest).await.map_err(|failure| {
         tracing::error!(%failure, "a published package cannot be read");
         let said = if failure.kind == FailureKind::HostIo { "try again later".to_owned() } else { failure.message };
         Problem::new(Code::StorageUnavailable).detail(said)
+    })?;
+    Ok((package, turn))
+}
+
+fn in_package<'a>(package: &'a Package, path: &str) -> Result<&'a [u8], Problem> {
+    package.file(path).ok_or_else(|| {
+        tracing::error!(path, package = package.package_sha256(), "a file of a draft is not in its package");
+        Code::Internal.into()
     })
 }
 
-fn in_package(package: &Arc<Package>, path: &str) -> Result<Bytes, Problem> {
-    struct Content(Arc<Package>, String);
-    impl AsRef<[u8]> for Content {
-        fn as_ref(&self) -> &[u8] {
-            self.0.file(&self.1).unwrap_or_default()
-        }
-    }
-    if package.file(path).is_none() {
-        tracing::error!(path, package = package.package_sha256(), "a file of a draft is not in its package");
-        return Err(Code::Internal.into());
-    }
-    Ok(Bytes::from_owner(Content(Arc::clone(package), path.to_owned())))
+/// The files of a draft in memory, and the memory that was taken for them.
+pub(super) struct Assembled {
+    pub files: Files,
+    pub held: Held,
 }
 
-/// The files of a draft, read whole.
+impl Assembled {
+    /// The package that they are, or why they are none.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub(super) async fn into_package(self) -> Result<Result<Opened, Failure>, Problem> {
+        let Self { files, held } = self;
+        let package = apart(move || files.into_package()).await?;
+        Ok(package.map(|package| Opened { package, held }).map_err(|error| job::no_package(&error)))
+    }
+}
+
+/// The files of a draft, read whole, as soon as there is memory for them.
 ///
 /// # Errors
-/// `draft_changed` when one was changed meanwhile, or the storage's.
-pub(super) async fn assemble(app: &App, files: Vec<DraftFile>) -> Result<Files, Problem> {
-    let mut packages: HashMap<String, Arc<Package>> = HashMap::new();
-    let mut sources = Vec::with_capacity(files.len());
-    for file in files {
-        let packed = match &file.package_sha256 {
-            None => None,
-            Some(sha256) => {
-                if !packages.contains_key(sha256) {
-                    packages.insert(sha256.clone(), package(app, &file.workspace_id, sha256).await?);
-                }
-                packages.get(sha256).cloned()
-            }
-        };
-        sources.push((file, packed));
+/// `draft_changed` when one was changed meanwhile, `packages_busy`, or the storage's.
+pub(super) async fn assemble(
+    app: &App,
+    workspace: &WorkspaceId,
+    files: Vec<DraftFile>,
+    purpose: Purpose,
+) -> Result<Assembled, Problem> {
+    let bytes = files.iter().map(|file| u64::try_from(file.bytes).unwrap_or_default()).sum();
+    let held = app.room.take(workspace, purpose.memory(bytes)).await?;
+    let mut whole = Files::new(&PackageCaps::default());
+    let (packed, stored): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.package_sha256.is_some());
+    // One package at a time: a draft that was published often has files of many.
+    let mut by_package: BTreeMap<String, Vec<DraftFile>> = BTreeMap::new();
+    for file in packed {
+        by_package.entry(file.package_sha256.clone().unwrap_or_default()).or_default().push(file);
     }
-    let contents = stream::iter(sources)
-        .map(|(file, packed)| async move {
-            let content = match packed {
-                Some(package) => in_package(&package, &file.path)?.to_vec(),
-                None => blob(app, &file).await?,
-            };
+    for (sha256, files) in by_package {
+        let (package, _turn) = package(app, workspace, &sha256).await?;
+        for file in files {
+            let content = in_package(&package, &file.path)?.to_vec();
+            whole.add(&file.path, content).map_err(|error| refused(&error))?;
+        }
+    }
+    let contents = stream::iter(stored)
+        .map(|file| async move {
+            let content = blob(app, &file).await?;
             Ok::<_, Problem>((file.path, content))
         })
         .buffered(READS);
-    let mut whole = Files::new(&PackageCaps::default());
     let mut contents = std::pin::pin!(contents);
     while let Some((path, content)) = contents.try_next().await? {
         whole.add(&path, content).map_err(|error| refused(&error))?;
     }
-    Ok(whole)
+    Ok(Assembled { files: whole, held })
 }
 
 async fn blob(app: &App, file: &DraftFile) -> Result<Vec<u8>, Problem> {

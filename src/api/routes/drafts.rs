@@ -1,8 +1,8 @@
 //! Drafts of a config: made from a version or empty, looked at, published, downloaded and deleted.
 
 use super::configs::{MAX_TITLE, blocked, find};
-use super::draft_files::assemble;
-use super::package_form::{apart, no_package, ready};
+use super::draft_files::{Assembled, assemble};
+use super::package_form::{Purpose, apart, from_file, no_package, ready};
 use super::versions::{VersionRecord, find_version, published};
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::headers::ETag;
@@ -11,12 +11,11 @@ use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::api::{Body, Path, Query, extract, names};
 use crate::events::at;
 use crate::ids::{ConfigId, DraftId, KeyId, VersionId, WorkspaceId};
-use crate::job;
 use crate::packages::Package;
 use crate::store::{Blocked, Config, Draft, NewDraft, Role, Version, Workspace};
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -204,8 +203,10 @@ async fn make(
     let files = match &base {
         None => Vec::new(),
         Some(version) => {
-            let package = super::draft_files::package(app, &workspace.id, &version.package_sha256).await?;
-            apart(move || listing(&package)).await?
+            let (package, turn) = super::draft_files::package(app, &workspace.id, &version.package_sha256).await?;
+            let files = apart(move || listing(&package)).await?;
+            drop(turn);
+            files
         }
     };
     let from = base.as_ref().map_or_else(|| "empty".to_owned(), |version| format!("from v{}", version.number));
@@ -353,10 +354,9 @@ async fn publish(
         return Err(blocked(Blocked::Changed(found.revision), gone()));
     }
     let files = app.store.draft_files(&found.id).await?;
-    let files = assemble(&app, files).await?;
-    let package = apart(move || files.into_package()).await?;
-    let package = package.map_err(|error| no_package(&job::no_package(&error)))?;
-    let ready = ready(&app, &workspace.id, package).await?;
+    let opened = assemble(&app, &workspace.id, files, Purpose::Store).await?.into_package().await?;
+    let opened = opened.map_err(|failure| no_package(&failure))?;
+    let ready = ready(&app, &workspace.id, opened).await?;
     let answer = app.store.publish_draft(&found, &ready.version, &caller.actor()).await?;
     Ok(published(answer.map_err(|why| blocked(why, gone()))?, &workspace))
 }
@@ -382,16 +382,11 @@ async fn download(
     let workspace = app.enter(&caller, &workspace, Role::Viewer).await?;
     let (config, draft) = find_draft(&app, &workspace, &config, &draft).await?;
     let files = app.store.draft_files(&draft.id).await?;
-    let files = assemble(&app, files).await?;
-    let zip = apart(move || {
-        let mut zip = Vec::new();
-        files.write_canonical_zip(&mut zip).map(|()| zip)
-    });
-    let zip = zip.await?.map_err(|error| {
-        tracing::error!(%error, "a draft cannot be made into a zip");
-        Problem::new(Code::Internal)
-    })?;
+    let Assembled { files, held } = assemble(&app, &workspace.id, files, Purpose::Look).await?;
+    let (length, zip) = from_file(&app, move |file| files.write_canonical_zip(file)).await?;
+    drop(held);
     let headers = [
+        (CONTENT_LENGTH, length),
         (CONTENT_TYPE, HeaderValue::from_static("application/zip")),
         (CONTENT_DISPOSITION, names::attachment(&format!("{}-draft.zip", config.slug))),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

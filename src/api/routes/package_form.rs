@@ -1,25 +1,35 @@
-//! Packages in forms: one zip, and a few texts beside it.
+//! Packages in forms: one zip, and a few texts beside it. The zip goes to a file as it comes: who sends slowly holds no memory.
+//! Opened, a package is in memory, and [`Room`](crate::api::room::Room) says how many are.
 
 use crate::api::app::App;
 use crate::api::extract;
 use crate::api::problem::{Code, Problem};
+use crate::api::room::Held;
 use crate::blob::{Digest, Key};
 use crate::ids::WorkspaceId;
 use crate::job;
 use crate::packages::{Manifest, Package, PackageCaps};
 use crate::sandbox::{Caps, Failure, FailureKind};
 use crate::store::NewVersion;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::multipart::{Field, MultipartError};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::Seek;
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 /// Bytes of a text part.
 const MAX_TEXT: usize = 64 * 1024;
+/// Bytes of an answer that are read at a time.
+const CHUNK: usize = 64 * 1024;
 const PACKAGE: &str = "package";
 
 /// A form with nothing but a package.
@@ -33,7 +43,7 @@ pub(super) struct PackageForm {
 
 /// What a form had.
 pub(super) struct Form {
-    pub package: Bytes,
+    pub package: Upload,
     texts: BTreeMap<&'static str, String>,
 }
 
@@ -42,7 +52,7 @@ impl Form {
     ///
     /// # Errors
     /// `unsupported_media_type`, `invalid_body` and `unknown_field` with the part, `payload_too_large`.
-    pub(super) async fn read(request: Request, known: &[(&'static str, usize)]) -> Result<Self, Problem> {
+    pub(super) async fn read(app: &App, request: Request, known: &[(&'static str, usize)]) -> Result<Self, Problem> {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).chain([PACKAGE]).collect();
         let names = names.join(", ");
         let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -63,7 +73,7 @@ impl Form {
                     .field(format!("/{name}"), "is there twice"));
             }
             if name == PACKAGE {
-                package = Some(bytes(field, max).await?);
+                package = Some(Upload::take(app, field, max).await?);
             } else if let Some((name, max)) = known.iter().find(|(known, _)| *known == name) {
                 texts.insert(*name, text(field, name, *max).await?);
             } else {
@@ -88,6 +98,56 @@ impl Form {
     pub(super) fn require(&mut self, name: &str) -> Result<String, Problem> {
         self.take(name).ok_or_else(|| missing(name))
     }
+}
+
+/// A zip that somebody sent, in a file that goes with this.
+pub(super) struct Upload {
+    file: NamedTempFile,
+    bytes: u64,
+}
+
+impl Upload {
+    async fn take(app: &App, mut field: Field<'_>, max: usize) -> Result<Self, Problem> {
+        let failed = |error: std::io::Error| unwritable(&error);
+        let file = NamedTempFile::new_in(&app.options.scratch).map_err(failed)?;
+        let mut out = tokio::fs::File::from_std(file.as_file().try_clone().map_err(failed)?);
+        let mut bytes = 0;
+        while let Some(chunk) = field.chunk().await.map_err(|error| broke(&error, max))? {
+            bytes += chunk.len();
+            if bytes > max {
+                return Err(extract::too_large(max as u64));
+            }
+            out.write_all(&chunk).await.map_err(failed)?;
+        }
+        out.flush().await.map_err(failed)?;
+        Ok(Self { file, bytes: bytes as u64 })
+    }
+}
+
+/// What is done with a package that is held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is looked at.
+    Look,
+    /// It is stored as well: its canonical zip is held beside it.
+    Store,
+}
+
+impl Purpose {
+    /// Memory for a package of so many bytes, unpacked.
+    pub(super) fn memory(self, bytes: u64) -> u64 {
+        let caps = PackageCaps::default();
+        match self {
+            Self::Look => bytes,
+            Self::Store => bytes.saturating_mul(2).saturating_add(caps.zip_bytes - caps.unpacked_bytes),
+        }
+    }
+}
+
+/// A package in memory, and the memory that was taken for it.
+pub(super) struct Opened {
+    pub package: Package,
+    pub held: Held,
 }
 
 fn missing(name: &str) -> Problem {
@@ -136,19 +196,50 @@ pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     })
 }
 
-/// Opens a zip that somebody sent.
+/// Opens a zip that somebody sent, as soon as there is memory for it.
 ///
 /// # Errors
-/// Why it is no package; the message names no path of this machine.
-pub(super) async fn open(zip: Bytes) -> Result<Result<Package, Failure>, Problem> {
-    let opened = apart(move || -> std::io::Result<_> {
-        let mut file = tempfile::NamedTempFile::new()?;
-        file.write_all(&zip)?;
-        let here = file.path().display().to_string();
-        Ok(job::open_package(file.path())
-            .map_err(|failure| Failure { message: failure.message.replace(&here, PACKAGE), ..failure }))
+/// `packages_busy`. The inner one says why it is no package; its message names no path of this machine.
+pub(super) async fn open(
+    app: &App,
+    workspace: &WorkspaceId,
+    upload: Upload,
+    purpose: Purpose,
+) -> Result<Result<Opened, Failure>, Problem> {
+    let caps = PackageCaps::default();
+    // As much as it may come to; what it really is shows when it is there.
+    let most = upload.bytes.saturating_mul(caps.ratio).max(PackageCaps::RATIO_FLOOR).min(caps.unpacked_bytes);
+    let mut held = app.room.take(workspace, purpose.memory(most)).await?;
+    let opened = apart(move || {
+        let here = upload.file.path().display().to_string();
+        job::open_package(upload.file.path())
+            .map_err(|failure| Failure { message: failure.message.replace(&here, PACKAGE), ..failure })
     });
-    opened.await?.map_err(|error| unwritable(&error))
+    Ok(opened.await?.map(|package| {
+        held.shrink(purpose.memory(package.unpacked_bytes()));
+        Opened { package, held }
+    }))
+}
+
+/// An answer of what `write` writes, which is held in a file and not in memory: however slowly it is fetched, it costs nothing.
+///
+/// # Errors
+/// `storage_unavailable` when the file cannot be written.
+pub(super) async fn from_file(
+    app: &App,
+    write: impl FnOnce(&mut File) -> std::io::Result<()> + Send + 'static,
+) -> Result<(HeaderValue, Body), Problem> {
+    let scratch = app.options.scratch.clone();
+    let written = apart(move || {
+        let mut file = tempfile::tempfile_in(scratch)?;
+        write(&mut file)?;
+        let bytes = file.stream_position()?;
+        file.rewind()?;
+        Ok((bytes, file))
+    });
+    let (bytes, file) = written.await?.map_err(|error| unwritable(&error))?;
+    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
+    Ok((HeaderValue::from(bytes), Body::from_stream(stream)))
 }
 
 fn unwritable(error: &std::io::Error) -> Problem {
@@ -176,12 +267,14 @@ pub(super) struct Ready {
 ///
 /// # Errors
 /// `package_invalid` with all diagnostics, or the storage's.
-pub(super) async fn ready(app: &App, workspace: &WorkspaceId, package: Package) -> Result<Ready, Problem> {
+pub(super) async fn ready(app: &App, workspace: &WorkspaceId, opened: Opened) -> Result<Ready, Problem> {
     let caps = app.options.caps.clone();
+    let Opened { package, held } = opened;
     let (ready, zip) = apart(move || checked(&package, &caps)).await??;
     let digest = ready.version.package_sha256.parse::<Digest>().map_err(|_| Problem::new(Code::Internal))?;
     // By its hash: whoever stores the same content writes the same bytes.
     app.blobs.put_bytes(&Key::package(workspace, &digest), zip).await?;
+    drop(held);
     Ok(ready)
 }
 

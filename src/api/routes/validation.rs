@@ -3,14 +3,14 @@
 use super::draft_files::assemble;
 use super::drafts::find_draft;
 use super::network::layers;
-use super::package_form::{Form, PackageForm, apart, open};
+use super::package_form::{Form, Opened, PackageForm, Purpose, open};
 use crate::api::Path;
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::problem::{Code, Problem, ProblemBody};
 use crate::ids::{ConfigId, DraftId};
 use crate::job::{self, Validation};
 use crate::network::Stored;
-use crate::packages::{self, Diagnostic, Package};
+use crate::packages::{self, Diagnostic};
 use crate::sandbox::{Failure, FailureKind};
 use crate::scheduler::{Candidate, NotTried};
 use crate::store::{Role, Workspace};
@@ -55,14 +55,14 @@ pub struct ValidationRecord {
 async fn validate(
     app: &App,
     workspace: &Workspace,
-    opened: Result<Package, Failure>,
+    opened: Result<Opened, Failure>,
     network: Stored,
     revision: Option<i64>,
 ) -> Result<Json<ValidationRecord>, Problem> {
     let mut dry_run = false;
     let validation = match opened {
         Err(failure) => Validation::of_no_package(&failure),
-        Ok(package) => {
+        Ok(Opened { package, held: _held }) => {
             let package = Arc::new(package);
             let looked = job::validate(Arc::clone(&package), &app.options.caps).await;
             let mut validation = looked.map_err(|failure| {
@@ -144,8 +144,8 @@ async fn package(
     request: Request,
 ) -> Result<Json<ValidationRecord>, Problem> {
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
-    let form = Form::read(request, &[]).await?;
-    let opened = open(form.package).await?;
+    let form = Form::read(&app, request, &[]).await?;
+    let opened = open(&app, &workspace.id, form.package, Purpose::Look).await?;
     let network = layers(&app.store.instance().await?, workspace.network);
     validate(&app, &workspace, opened, network, None).await
 }
@@ -173,8 +173,7 @@ async fn draft(
     let (config, draft) = find_draft(&app, &workspace, &config, &draft).await?;
     storage_ready(&app)?;
     let files = app.store.draft_files(&draft.id).await?;
-    let files = assemble(&app, files).await?;
-    let opened = apart(move || files.into_package()).await?.map_err(|error| job::no_package(&error));
+    let opened = assemble(&app, &workspace.id, files, Purpose::Look).await?.into_package().await?;
     let network = app.store.network_of(&config.id).await?.ok_or(Code::ConfigNotFound)?;
     validate(&app, &workspace, opened, network, Some(draft.revision)).await
 }

@@ -2,7 +2,7 @@
 
 use super::configs::{blocked, find};
 use super::download;
-use super::package_form::{Form, PackageForm, no_package, open, ready};
+use super::package_form::{Form, PackageForm, Purpose, no_package, open, ready};
 use crate::api::app::{App, Caller, storage_ready};
 use crate::api::page::{Page, PageQuery, page};
 use crate::api::problem::{Code, Problem, ProblemBody};
@@ -144,9 +144,10 @@ async fn publish(
     let workspace = app.enter(&caller, &workspace, Role::Editor).await?;
     let config = find(&app, &workspace, &id).await?;
     storage_ready(&app)?;
-    let form = Form::read(request, &[]).await?;
-    let package = open(form.package).await?.map_err(|failure| no_package(&failure))?;
-    let ready = ready(&app, &workspace.id, package).await?;
+    let form = Form::read(&app, request, &[]).await?;
+    let opened =
+        open(&app, &workspace.id, form.package, Purpose::Store).await?.map_err(|failure| no_package(&failure))?;
+    let ready = ready(&app, &workspace.id, opened).await?;
     let answer = app.store.publish_version(&workspace.id, &config.id, &ready.version, &caller.actor()).await?;
     let gone = || Problem::new(Code::ConfigNotFound);
     Ok(published(answer.map_err(|why| blocked(why, gone()))?, &workspace))

@@ -70,10 +70,7 @@ pub async fn main(args: Args, settings: &Settings, output: Output) -> ExitCode {
         );
     } else {
         style::diagnostics(&diagnostics);
-        let verdict =
-            if errors == 0 { style::paint(style::GOOD, "valid") } else { style::paint(style::BAD, "invalid") };
-        let scope = if tried { "" } else { " (scripts were not run)" };
-        anstream::println!("{verdict}  {}  {errors} errors, {warnings} warnings{scope}", args.package.display());
+        style::verdict(errors == 0, &args.package.display(), errors, warnings, tried);
     }
     match (errors, args.require_dry_run && !tried) {
         (0, false) => Exit::Success.into(),

@@ -1,6 +1,7 @@
 //! `ade config`, on a service.
 
 pub mod diff;
+mod draft;
 mod history;
 mod package;
 
@@ -13,6 +14,7 @@ use crate::client::{Blame, ClientError};
 use crate::settings::{ClientSettings, Settings};
 use crate::text::plain;
 use reqwest::Method;
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,6 +52,9 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Drafts of a config: files that are changed one by one, and become a version when they are published
+    #[command(subcommand)]
+    Draft(draft::Command),
     /// List configs, the newest first
     List {
         #[command(flatten)]
@@ -79,6 +84,11 @@ pub enum Command {
         /// The config, by id or slug
         config: String,
     },
+    /// Take the active version of a config back: submissions that name no config are then refused
+    Deactivate {
+        /// The config, by id or slug
+        config: String,
+    },
     /// Archive a config, or a version of it: it takes no jobs any more
     Archive {
         /// The config, by id or slug, or a version of it, such as members@v3
@@ -93,7 +103,7 @@ pub enum Command {
     },
 }
 
-/// A config, and a version of it if one is named: `members`, `members@v3`.
+/// A config, and a version or a draft of it if one is named: `members`, `members@v3`.
 #[derive(Debug, Clone)]
 pub struct Named {
     config: String,
@@ -122,6 +132,7 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
         Command::Pull { config, folder } => package::pull(remote, &config, &folder).await,
         Command::Clone { config, slug, title } => package::clone(remote, &config, slug, title).await,
         Command::Export { config, file } => package::export(remote, &config, &file).await,
+        Command::Draft(command) => draft::run(remote, command).await,
         Command::List { listing } => {
             let headers = ["CONFIG", "SLUG", "TITLE", "VERSION", "REGISTERED"];
             let configs = ["workspaces", remote.workspace().await?, "configs"];
@@ -149,6 +160,7 @@ async fn run(remote: &Remote, command: Command) -> Result<Exit, ClientError> {
             let version = history::before_the_active(remote, &config).await?;
             activate(remote, &config, &version).await
         }
+        Command::Deactivate { config } => deactivate(remote, &config).await,
         Command::Archive { config } => archive(remote, &config, true).await,
         Command::Restore { config } => archive(remote, &config, false).await,
     }
@@ -188,6 +200,26 @@ async fn activate(remote: &Remote, config: &ConfigRecord, version: &VersionRecor
     let path = ["workspaces", workspace, "configs", config, "versions", version, "activate"];
     let record: ActivationRecord = remote.client.json(remote.client.patient(Method::POST, &path)).await?;
     Ok(activated(remote, &record))
+}
+
+async fn deactivate(remote: &Remote, named: &str) -> Result<Exit, ClientError> {
+    let config = submit::config(remote, named).await?;
+    let active = versions(remote, &config).await?.into_iter().find(|version| version.active);
+    let slug = plain(&config.slug, 100);
+    let active = active.ok_or_else(|| {
+        let message = format!("no version of {slug} is active; nothing was changed");
+        ClientError::new(Blame::Request, "version_not_active", message)
+    })?;
+    let (config, id) = (config.config_id.as_str(), active.config_version_id.as_str());
+    let path = ["workspaces", remote.workspace().await?, "configs", config, "versions", id, "deactivate"];
+    let record: VersionRecord = remote.client.json(remote.client.request(Method::POST, &path)).await?;
+    if remote.output.json {
+        println!("{}", json!(record));
+    } else {
+        let version = plain(&record.version, 10);
+        anstream::println!("{slug}@{version} is no longer active; a submission that names no config is refused now");
+    }
+    Ok(Exit::Success)
 }
 
 /// Archives or restores a version, or where none is named, the config.

@@ -116,7 +116,7 @@ fn stored_as(sha256: &str, version: &VersionRecord) -> Result<(), ClientError> {
 }
 
 /// Says what was published: `new_config`, `new_version` or `unchanged`.
-fn told(remote: &Remote, config: &ConfigRecord, published: &str) -> Exit {
+pub fn told(remote: &Remote, config: &ConfigRecord, published: &str) -> Exit {
     if remote.output.json {
         let mut said = json!(config);
         said["published"] = published.into();
