@@ -112,11 +112,11 @@ impl Held {
         Self { entries, docker: docker.clone(), names: Vec::new(), id: Some(id), released: true }
     }
 
-    /// What Docker knows it by: its id once it is made, the name under which it is being made until then.
+    /// What Docker knows it by: its name, as long as it has only one, and then its id.
     #[must_use]
     pub fn reference(&self) -> &str {
-        // Without an id it has a name.
-        self.id.as_ref().or(self.names.first()).map_or("", String::as_str)
+        let name = self.names.first().filter(|_| self.names.len() == 1);
+        name.or(self.id.as_ref()).map_or("", String::as_str)
     }
 
     /// Notes that it was made.
@@ -131,6 +131,7 @@ impl Held {
         }
         self.names.push(name.to_owned());
         self.entries.names().insert(name.to_owned());
+        // From here on by its id: nobody knows when the name changes.
         let (docker, reference, name) = (self.docker.clone(), self.reference().to_owned(), name.to_owned());
         self.entries.work.spawn(async move {
             let options = RenameContainerOptionsBuilder::default().name(&name).build();

@@ -69,7 +69,8 @@ fn many_large_packages_at_once_take_no_more_memory_than_there_is_for_them() {
 
 #[test]
 fn a_workspace_that_holds_its_half_waits_for_itself_and_others_do_not() {
-    let server = Server::start(LEAST);
+    // The one container is that of the dry run.
+    let server = Server::start(&[LEAST, &["--pool-max", "0"]].concat());
     let (tenant, neighbour) = (server.tenant(), server.tenant());
     let (config, other) = (tenant.config(&Package::new()), neighbour.config(&Package::new()));
     let instance = server.status()["instance_id"].as_str().unwrap().to_owned();
