@@ -1,10 +1,13 @@
 //! The benchmarks of the service, as ratios from one run: `tests/postgres run --durable cargo bench --bench service [-- --smoke]`
 //!
 //! A real `ade serve` over HTTP: submissions from 64 clients, then jobs from submission to end against `xargs -P` over `docker run` of
-//! the same image, then what a noisy workspace costs a quiet one. On SQLite in a folder of `target/`, and submissions on PostgreSQL
-//! too when `ADE_TEST_DATABASE_URL` is set. `--smoke` makes everything small, to see that it is not broken.
+//! the same image, what a noisy workspace costs a quiet one, reading configs of a workspace with 10,000 versions, and activations
+//! against starts of jobs. On SQLite in a folder of `target/`, and submissions and versions on PostgreSQL too when
+//! `ADE_TEST_DATABASE_URL` is set. `--smoke` makes everything small, to see that it is not broken; `--only=versions,activations`
+//! picks from `submissions`, `jobs`, `noise`, `versions` and `activations`.
 
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,12 +31,17 @@ struct Server {
 
 impl Server {
     async fn start(name: &str, database: Option<&str>) -> Result<Self> {
+        Self::start_with(name, database, &[]).await
+    }
+
+    async fn start_with(name: &str, database: Option<&str>, args: &[&str]) -> Result<Self> {
         let folder =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("target/bench-{name}-{}", std::process::id()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_ade"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit", "0", "--log", "warn"]);
         command.args(["--queue-size", "10000000", "--workspace-queue-size", "10000000"]);
         command.args(["--max-concurrency", &AT_ONCE.to_string(), "--data-dir"]).arg(&folder);
+        command.args(args);
         if let Some(url) = database {
             command.args(["--database-url", url]);
         }
@@ -70,16 +78,8 @@ impl Server {
         let document = client
             .call("POST", &format!("{base}/documents?filename=names.csv"), "application/octet-stream", b"Name\nAda\n")
             .await?;
-        let (boundary, zip) = ("bench-boundary", package()?);
-        let mut form = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"slug\"\r\n\r\nbench\r\n--{boundary}\r\n\
-             Content-Disposition: form-data; name=\"package\"; filename=\"p.zip\"\r\n\r\n"
-        )
-        .into_bytes();
-        form.extend(zip);
-        form.extend(format!("\r\n--{boundary}--\r\n").bytes());
-        let kind = format!("multipart/form-data; boundary={boundary}");
-        let config = client.call("POST", &format!("{base}/configs"), &kind, &form).await?;
+        let config =
+            client.call("POST", &format!("{base}/configs"), FORM, &form(Some("bench"), &package("1.0.0")?)).await?;
         let version = config["latest_version"]["config_version_id"].as_str().ok_or("no version")?.to_owned();
         let document = document["document_id"].as_str().ok_or("no document")?.to_owned();
         Ok((format!("{base}/jobs"), version, document))
@@ -104,11 +104,21 @@ impl Drop for Server {
     }
 }
 
-/// The least package there is.
-fn package() -> Result<Vec<u8>> {
+const FORM: &str = "multipart/form-data; boundary=bench-boundary";
+
+/// A form with a package, and with a slug where it is to be a new config.
+fn form(slug: Option<&str>, zip: &[u8]) -> Vec<u8> {
+    let part = "--bench-boundary\r\nContent-Disposition: form-data; name=";
+    let slug = slug.map(|slug| format!("{part}\"slug\"\r\n\r\n{slug}\r\n")).unwrap_or_default();
+    let head = format!("{slug}{part}\"package\"; filename=\"p.zip\"\r\n\r\n");
+    [head.as_bytes(), zip, b"\r\n--bench-boundary--\r\n"].concat()
+}
+
+/// The least package there is, of a version.
+fn package(version: &str) -> Result<Vec<u8>> {
     let manifest = json!({
         "config_script_api_version": "1",
-        "info": {"schema": "ade.manifest/v1.0", "title": "Bench", "version": "1.0.0"},
+        "info": {"schema": "ade.manifest/v1.0", "title": "Bench", "version": version},
         "columns": {"order": ["name"], "meta": {"name": {"label": "Name"}}},
     });
     let folder = tempfile::tempdir()?;
@@ -344,17 +354,179 @@ async fn noise(flood: usize) -> Result<()> {
     Ok(())
 }
 
+/// Publishes `count` versions, half of them of one config and the rest of ten others.
+async fn publish(server: &Server, count: usize) -> Result<String> {
+    let base = "/api/v1/workspaces/default/configs";
+    // By turns, so that each is a new version.
+    let packages = [package("1.0.0")?, package("1.0.1")?];
+    let mut publishers = Vec::new();
+    for number in 0..=10 {
+        let versions = if number == 0 { count / 2 } else { count / 20 };
+        let mut client = Client::connect(server).await?;
+        let packages = packages.clone();
+        publishers.push(tokio::spawn(async move {
+            let new = form(Some(&format!("config-{number}")), &packages[0]);
+            let config = client.call("POST", base, FORM, &new).await?;
+            let path = format!("{base}/{}", config["config_id"].as_str().ok_or("no config")?);
+            let next = packages.map(|package| form(None, &package));
+            for version in 1..versions {
+                client.call("POST", &format!("{path}/versions"), FORM, &next[version % 2]).await?;
+            }
+            Ok::<_, Error>(path)
+        }));
+    }
+    let mut paths = Vec::new();
+    for publisher in publishers {
+        paths.push(publisher.await??);
+    }
+    Ok(paths.swap_remove(0))
+}
+
+/// Reads of a workspace with `count` versions, one client after the other.
+async fn versions(name: &str, database: Option<&str>, count: usize, times: usize) -> Result<()> {
+    let server = Server::start(&format!("versions-{name}"), database).await?;
+    let started = Instant::now();
+    let config = publish(&server, count).await?;
+    line(&format!("{count} versions published, {name}"), &format!("{:.1} s", started.elapsed().as_secs_f64()));
+    let mut client = Client::connect(&server).await?;
+    let list = format!("{config}/versions?limit=200");
+    let (mut oldest, mut last, mut page) = (Value::Null, list.clone(), list.clone());
+    let mut found = 0;
+    loop {
+        let answer = client.call("GET", &page, "", b"").await?;
+        let items = answer["items"].as_array().ok_or("no page")?;
+        found += items.len();
+        oldest = items.last().cloned().unwrap_or(oldest);
+        last.clone_from(&page);
+        let Some(cursor) = answer["next_cursor"].as_str() else { break };
+        page = format!("{list}&cursor={cursor}");
+    }
+    if found != count / 2 {
+        return Err(format!("{found} versions are listed of {}", count / 2).into());
+    }
+    let oldest = oldest["config_version_id"].as_str().ok_or("no version")?;
+    for (what, path) in [
+        ("list the newest 200", list),
+        ("list the oldest", last),
+        ("get the oldest", format!("{config}/versions/{oldest}")),
+        ("get the config", config.clone()),
+        ("list the configs", "/api/v1/workspaces/default/configs".to_owned()),
+        ("history", format!("{config}/history?limit=200")),
+    ] {
+        let mut took = Vec::with_capacity(times);
+        for _ in 0..times {
+            let before = Instant::now();
+            client.call("GET", &path, "", b"").await?;
+            took.push(before.elapsed().as_secs_f64() * 1000.0);
+        }
+        took.sort_by(f64::total_cmp);
+        line(
+            &format!("  {what}"),
+            &format!(
+                "p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms  wanted < 20 ms",
+                percentile(&took, 0.5),
+                percentile(&took, 0.99),
+                percentile(&took, 1.0)
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Activations of a package without dependencies, each beside a job of it.
+async fn activations(name: &str, args: &[&str], pairs: usize) -> Result<()> {
+    let server = Server::start_with("activations", None, args).await?;
+    let (jobs, version, document) = server.tenant("default").await?;
+    let configs = "/api/v1/workspaces/default/configs";
+    let config =
+        server.call("GET", configs, None).await?["items"][0]["config_id"].as_str().ok_or("no config")?.to_owned();
+    let path = format!("{configs}/{config}/versions");
+    let mut client = Client::connect(&server).await?;
+    let second = client.call("POST", &path, FORM, &form(None, &package("1.0.1")?)).await?;
+    let second = second["config_version_id"].as_str().ok_or("no version")?.to_owned();
+    let (mut activated, mut begun, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut to_start, mut to_whole) = (Vec::new(), Vec::new());
+    for pair in 0..pairs {
+        // Whatever is made ready ahead is ready again.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = Instant::now();
+        let which = if pair % 2 == 0 { &version } else { &second };
+        client.call("POST", &format!("{path}/{which}/activate"), "", b"").await?;
+        let activation = before.elapsed().as_secs_f64() * 1000.0;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let body =
+            json!({"config_version_id": which, "document_ids": [document], "input_hash": format!("pair-{pair}")});
+        let job = server.call("POST", &jobs, Some(&body)).await?;
+        let record = ended(&server, &jobs, job["job_id"].as_str().ok_or("no id")?).await?;
+        let ms = |key: &str| record["timings"][key].as_f64().unwrap_or_default();
+        let start = ms("queue_ms") + ms("create_ms") + ms("start_ms");
+        to_start.push(activation / start);
+        to_whole.push(activation / ms("total_ms"));
+        activated.push(activation);
+        begun.push(start);
+        whole.push(ms("total_ms"));
+    }
+    for list in [&mut activated, &mut begun, &mut whole, &mut to_start, &mut to_whole] {
+        list.sort_by(f64::total_cmp);
+    }
+    let median = |list: &[f64]| percentile(list, 0.5);
+    line(&format!("activation without dependencies, {name}"), &format!("p50 {:.0} ms", median(&activated)));
+    line("  a job's start, a whole job", &format!("p50 {:.0} ms, {:.0} ms", median(&begun), median(&whole)));
+    let spread = |list: &[f64]| {
+        let (least, most) = (percentile(list, 0.0), percentile(list, 1.0));
+        format!("{:.2}  ({least:.2}–{most:.2})", median(list))
+    };
+    line("  ratio to the start (median of pairs; min–max)", &format!("{}  wanted ≤ 1.5", spread(&to_start)));
+    line("  ratio to the whole job", &spread(&to_whole));
+    Ok(())
+}
+
+/// A database of its own on the server at `url`, for as long as the measurement takes.
+async fn with_database(url: &str, name: &str, measure: impl AsyncFnOnce(&str) -> Result<()>) -> Result<()> {
+    let (at, _) = url.rsplit_once('/').ok_or("ADE_TEST_DATABASE_URL names no database")?;
+    let name = format!("bench_{name}_{}", std::process::id());
+    let mut admin = PgConnection::connect(url).await?;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
+    let measured = measure(&format!("{at}/{name}")).await;
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut admin).await?;
+    measured
+}
+
 fn main() -> Result<()> {
     let smoke = std::env::args().any(|word| word == "--smoke");
+    let only = std::env::args().find_map(|word| word.strip_prefix("--only=").map(str::to_owned));
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
+    let postgres = std::env::var("ADE_TEST_DATABASE_URL").ok();
+    if postgres.is_none() {
+        line("PostgreSQL", "not measured: run it under tests/postgres run --durable");
+    }
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
-        submissions("SQLite", None, if smoke { 640 } else { 20_480 }).await?;
-        match std::env::var("ADE_TEST_DATABASE_URL") {
-            Ok(url) => {
-                submissions("PostgreSQL", Some(&url), if smoke { 640 } else { 20_480 }).await?;
+        if wanted("submissions") {
+            let jobs = if smoke { 640 } else { 20_480 };
+            submissions("SQLite", None, jobs).await?;
+            if let Some(url) = &postgres {
+                with_database(url, "submissions", async |url| submissions("PostgreSQL", Some(url), jobs).await).await?;
             }
-            Err(_) => line("PostgreSQL", "not measured: run it under tests/postgres run --durable"),
         }
-        throughput(if smoke { 4 } else { 30 }, if smoke { 1 } else { 5 }).await?;
-        noise(if smoke { 640 } else { 100_000 }).await
+        if wanted("jobs") {
+            throughput(if smoke { 4 } else { 30 }, if smoke { 1 } else { 5 }).await?;
+        }
+        if wanted("noise") {
+            noise(if smoke { 640 } else { 100_000 }).await?;
+        }
+        if wanted("versions") {
+            let (count, times) = if smoke { (200, 20) } else { (10_000, 500) };
+            versions("SQLite", None, count, times).await?;
+            if let Some(url) = &postgres {
+                let measure = async |url: &str| versions("PostgreSQL", Some(url), count, times).await;
+                with_database(url, "versions", measure).await?;
+            }
+        }
+        if wanted("activations") {
+            let pairs = if smoke { 2 } else { 20 };
+            activations("a container for each", &["--pool-max", "0"], pairs).await?;
+            activations("parked containers", &[], pairs).await?;
+        }
+        Ok(())
     })
 }
