@@ -75,8 +75,8 @@ pub struct Traces(Mutex<Left>);
 
 #[derive(Default)]
 struct Left {
-    /// Paths of jobs that have not ended, as far as is known.
-    jobs: HashSet<[String; 2]>,
+    /// Jobs that have not ended, as far as is known, with their workspaces.
+    jobs: HashSet<(String, JobId)>,
     /// Paths of what can be deleted.
     things: Vec<[String; 3]>,
 }
@@ -92,9 +92,11 @@ impl Traces {
         self.note(|noted| std::mem::swap(noted, &mut left));
         let removing = async {
             stream::iter(left.jobs)
-                .for_each_concurrent(CLIENTS, |[workspace, job]| async move {
-                    let path = ["workspaces", &workspace, "jobs", &job, "cancel"];
+                .for_each_concurrent(CLIENTS, |(workspace, job)| async move {
+                    let path = ["workspaces", &workspace, "jobs", job.as_str(), "cancel"];
                     retrying(TIDYING, |_| {}, || client.send(client.request(Method::POST, &path))).await.ok();
+                    // A document goes only when no job needs it any more.
+                    ended(client, &workspace, &job, None).await.ok();
                 })
                 .await;
             for [workspace, kind, id] in &left.things {
@@ -198,7 +200,7 @@ impl Tenant {
         let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).unwrap_or("\"\"").to_owned();
         let record: JobRecord = self.client.read(response).await?;
         self.traces.note(|left| {
-            left.jobs.insert(self.path(&record.job_id));
+            left.jobs.insert((self.workspace.clone(), record.job_id.clone()));
         });
         Ok((record.job_id, tag))
     }
@@ -212,24 +214,14 @@ impl Tenant {
         submitting.buffered(CLIENTS).try_collect().await
     }
 
-    /// Waits for the end of a job, as clients do: each request waits for the record to change.
+    /// Waits for the end of a job.
     ///
     /// # Errors
     /// `bench_job_failed` when it did not succeed; what the service refused, other than for a while.
     pub async fn end(&self, job: &JobId, tag: Option<String>) -> Result<JobRecord, ClientError> {
-        let (mut tag, begun) = (tag, Instant::now());
-        let record = loop {
-            match self.client.watch_job(&self.workspace, job, tag.as_deref(), ONE_WAIT).await {
-                Ok(Some((record, _))) if record.status.is_final() => break record,
-                Ok(looked) => tag = looked.map(|(_, tag)| tag).or(tag),
-                Err(error) if error.is_passing() && begun.elapsed() < PATIENCE => {
-                    tokio::time::sleep(error.retry_after.unwrap_or(PAUSE)).await;
-                }
-                Err(error) => return Err(error.of_job(job)),
-            }
-        };
+        let record = ended(&self.client, &self.workspace, job, tag).await?;
         self.traces.note(|left| {
-            left.jobs.remove(&self.path(job));
+            left.jobs.remove(&(self.workspace.clone(), job.clone()));
         });
         if record.status == JobState::Succeeded {
             return Ok(record);
@@ -269,8 +261,19 @@ impl Tenant {
         let hits = parked.iter().filter(|parked| **parked).count();
         Ok(super::figures::count(hits) * 100.0 / super::figures::count(parked.len().max(1)))
     }
+}
 
-    fn path(&self, job: &JobId) -> [String; 2] {
-        [self.workspace.clone(), job.to_string()]
+/// Waits for the end of a job, as clients do: each request waits for the record to change.
+async fn ended(client: &Client, workspace: &str, job: &JobId, tag: Option<String>) -> Result<JobRecord, ClientError> {
+    let (mut tag, begun) = (tag, Instant::now());
+    loop {
+        match client.watch_job(workspace, job, tag.as_deref(), ONE_WAIT).await {
+            Ok(Some((record, _))) if record.status.is_final() => return Ok(record),
+            Ok(looked) => tag = looked.map(|(_, tag)| tag).or(tag),
+            Err(error) if error.is_passing() && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(error.retry_after.unwrap_or(PAUSE)).await;
+            }
+            Err(error) => return Err(error.of_job(job)),
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::style::{self, BAD, DIM, GOOD, paint};
 use super::{Output, cancel_on_signals, node};
 use crate::bench::{FOLLOWERS, Figure, Figures, Plan, ROWS, Section, Setup, Site, measure};
 use crate::client::{Blame, Client, ClientError};
-use crate::settings::{ClientSettings, Settings, Target};
+use crate::settings::{ClientSettings, Settings, Target, local_data_dir};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde_json::json;
@@ -119,7 +119,7 @@ async fn running(
     output: Output,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Site, ClientError> {
-    let named = || ClientSettings { target: args.target.clone(), data_dir: None };
+    let named = || ClientSettings { target: args.target.clone(), data_dir: Some(local_data_dir()) };
     let found = || Client::find(&named(), settings.ca_bundle.as_deref());
     let remote = Remote::new(found()?, output, args.target.workspace.clone(), interrupted.clone());
     Ok(Site::there(found()?, remote.workspace().await?.to_owned()))
