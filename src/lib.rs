@@ -2,13 +2,14 @@
 //!
 //! One concern per module; dependencies point downwards only: `cli` → `service` → `api` → `scheduler`, `queue` → `store`, `blob`,
 //! and `scheduler`, `cli` → `job` → `packages`, `sandbox`, `events`; `sandbox` and `egress`, the proxy of its containers, know each
-//! other; `cli` → `client` → the types of `api`; `image` stands by itself. Nothing below `api` knows HTTP,
+//! other; `cli`, `bench` → `client` → the types of `api`; `bench` → `job`, for its peers; `image` stands by itself. Nothing below `api` knows HTTP,
 //! nothing above `sandbox` knows Docker, nothing above `store` knows SQL.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod api;
 pub mod auth;
+pub mod bench;
 pub mod blob;
 pub mod cli;
 pub mod client;

@@ -1,5 +1,6 @@
 //! The command line: one file per command, one exit code per kind of failure.
 
+mod bench;
 mod config;
 mod deps;
 mod doctor;
@@ -113,6 +114,8 @@ enum Command {
     Audit(Box<remote::audit::Args>),
     /// A service as a whole, for its admins
     System(Box<remote::system::Args>),
+    /// Measure how fast this machine, or a service, runs jobs, and what is wanted of it
+    Bench(Box<bench::Args>),
     /// Show every setting: its value, and where the value comes from
     Settings(Box<settings::Args>),
     /// Print the OpenAPI document of the service
@@ -156,6 +159,10 @@ pub fn main() -> ExitCode {
             Command::Serve(args) => {
                 let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
                 serve::main(*args, matches, &settings, output).await
+            }
+            Command::Bench(args) => {
+                let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+                bench::main(*args, matches, &settings, output).await
             }
             Command::Settings(args) => {
                 let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);

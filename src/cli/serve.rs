@@ -7,6 +7,7 @@ use crate::service::{self, ServiceError};
 use crate::settings::{ServeSettings, Settings};
 use crate::telemetry;
 use clap::ArgMatches;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -15,6 +16,9 @@ use tokio::sync::watch;
 pub struct Args {
     #[command(flatten)]
     serve: ServeSettings,
+    /// End when the process does that started this one, however it ends
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
 }
 
 /// Runs the command.
@@ -33,12 +37,17 @@ pub async fn main(mut args: Args, matches: &ArgMatches, settings: &Settings, out
     if let Err(error) = telemetry::init(&args.serve.log, args.serve.log_format) {
         return refused("settings_invalid", &error, Exit::BadRequest);
     }
+    let signals = signals();
+    if args.end_with_parent {
+        // Where the system cannot, whoever started this one ends it all the same unless it is killed.
+        set_parent_process_death_signal(Some(Signal::TERM)).ok();
+    }
     let connecting = Arc::new(settings.clone());
     let connect = move || -> futures_util::future::BoxFuture<'static, _> {
         let settings = Arc::clone(&connecting);
         Box::pin(async move { node::ready(&settings, &Screen::new(true)).await })
     };
-    match service::run(settings, &args.serve, connect, signals()).await {
+    match service::run(settings, &args.serve, connect, signals).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let (kind, exit) = match error {

@@ -224,11 +224,18 @@ pub fn inspect(package: &Path, caps: &Caps) -> Result<(Package, packages::Report
 /// # Errors
 /// Why it did not come up.
 pub async fn probe(node: &Node) -> Result<sandbox::protocol::Ready, Failure> {
-    let limits = default_limits(node)?;
     let Identity { job_id, execution, .. } = Identity::local();
-    let labels = labels(node, Duration::from_secs(180));
-    let spec = ContainerSpec { class: class(node, &limits, &[]), uid: private_uid(), labels };
+    let spec = usual_container(node, Duration::from_secs(180))?;
     sandbox::probe(&node.pool, &container_name(&job_id, execution), &spec).await
+}
+
+/// A container of the class that jobs have whose packages ask for nothing special, which nobody wants any more after this time.
+///
+/// # Errors
+/// A [`Failure`] when the caps leave no job possible.
+pub fn usual_container(node: &Node, lifetime: Duration) -> Result<ContainerSpec, Failure> {
+    let limits = default_limits(node)?;
+    Ok(ContainerSpec { class: class(node, &limits, &[]), uid: private_uid(), labels: labels(node, lifetime) })
 }
 
 fn default_limits(node: &Node) -> Result<Limits, Failure> {

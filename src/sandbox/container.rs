@@ -98,7 +98,7 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
 }
 
 /// What it means that Docker refused to make or start a job container.
-fn refused_by_docker(error: &bollard::errors::Error, class: &Class) -> Failure {
+pub fn refused_by_docker(error: &bollard::errors::Error, class: &Class) -> Failure {
     let text = plain(&error.to_string(), 500);
     let lower = text.to_lowercase();
     if let Some(runtime) = class.runtime()

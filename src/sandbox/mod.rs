@@ -6,6 +6,7 @@
 
 mod advice;
 pub mod archive;
+mod bare;
 pub mod connections;
 mod container;
 mod course;
@@ -23,13 +24,14 @@ mod session;
 pub mod spec;
 mod wire;
 
+pub use bare::{run_plain, start_and_remove};
 pub use container::remove;
 pub use ledger::Ledger;
 pub use lend::{SOCKET, lend};
 pub use limits::{Caps, LimitError, Limits, Requested};
 pub use outcome::{Failure, FailureKind, Fault, Outcome};
 pub use pool::{Lender, Pool, PoolParts, PoolSize, Pooled, Retired, Watcher};
-pub use reaper::{Container, reap};
+pub use reaper::{Container, names, reap};
 pub use report::{Notice, Report, Timings};
 pub use send::{InputFile, Source, egress_terms};
 pub use session::{Request, probe, run};

@@ -5,6 +5,7 @@
 
 use super::{label, remove};
 use bollard::Docker;
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use std::collections::HashMap;
 use time::OffsetDateTime;
@@ -12,9 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 /// Removes leftovers of an instance; how many. What cannot be listed or removed now is found by a later call.
 pub async fn reap(docker: &Docker, instance: &str, orphaned: impl Fn(&Container<'_>) -> bool) -> usize {
-    let filters = HashMap::from([("label".to_owned(), vec![format!("{}={instance}", label::INSTANCE)])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let Ok(containers) = docker.list_containers(Some(options)).await else { return 0 };
+    let containers = list(docker, instance).await.unwrap_or_default();
     let now = OffsetDateTime::now_utc();
     let mut removed = 0;
     for container in containers {
@@ -30,6 +29,20 @@ pub async fn reap(docker: &Docker, instance: &str, orphaned: impl Fn(&Container<
         }
     }
     removed
+}
+
+/// Names of the containers of an instance, running or not, in order; none when Docker does not say.
+pub async fn names(docker: &Docker, instance: &str) -> Option<Vec<String>> {
+    let listed = list(docker, instance).await?.into_iter().filter_map(|container| container.names?.into_iter().next());
+    let mut names: Vec<String> = listed.map(|name| name.trim_start_matches('/').to_owned()).collect();
+    names.sort_unstable();
+    Some(names)
+}
+
+async fn list(docker: &Docker, instance: &str) -> Option<Vec<ContainerSummary>> {
+    let filters = HashMap::from([("label".to_owned(), vec![format!("{}={instance}", label::INSTANCE)])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    docker.list_containers(Some(options)).await.ok()
 }
 
 /// What the reaper knows of a container.

@@ -65,13 +65,7 @@ pub async fn run(
     let result = match found {
         Err(error) => Err(error),
         Ok(found) => {
-            let remote = Remote {
-                client: found,
-                output,
-                asked: client.target.workspace.filter(|workspace| !workspace.is_empty()),
-                workspace: OnceCell::new(),
-                interrupted: interrupted.clone(),
-            };
+            let remote = Remote::new(found, output, client.target.workspace, interrupted.clone());
             // The command first: where it has something to say about an interrupt, it says it itself.
             tokio::select! {
                 biased;
@@ -84,7 +78,7 @@ pub async fn run(
 }
 
 /// Reports an error, and gives its exit code.
-fn fail(error: &ClientError, output: Output) -> Exit {
+pub fn fail(error: &ClientError, output: Output) -> Exit {
     if output.json {
         let mut said = json!({"error": {"kind": error.kind, "message": error.message}});
         if let Some(problem) = &error.problem {
@@ -127,6 +121,12 @@ fn activation(said: &serde_json::Map<String, serde_json::Value>) {
 }
 
 impl Remote {
+    /// A service, with the workspace that was asked for.
+    pub fn new(client: Client, output: Output, asked: Option<String>, interrupted: watch::Receiver<bool>) -> Self {
+        let asked = asked.filter(|workspace| !workspace.is_empty());
+        Self { client, output, asked, workspace: OnceCell::new(), interrupted }
+    }
+
     /// The workspace that the command is about, as it stands in paths.
     pub async fn workspace(&self) -> Result<&str, ClientError> {
         self.workspace.get_or_try_init(|| self.find_workspace()).await.map(String::as_str)

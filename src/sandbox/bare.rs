@@ -1,0 +1,61 @@
+//! Containers in which nothing of ours runs, for what is measured against them.
+
+use super::container::{refused_by_docker, remove};
+use super::outcome::Failure;
+use super::spec::{self, Class, ContainerSpec};
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+
+/// What runs in them: the least that an image with nothing but Python can.
+const NOTHING: [&str; 6] = ["python3", "-I", "-S", "-B", "-c", "pass"];
+
+/// Makes a container of a job's profile, attaches to it, starts it and removes it: what no job can do without.
+///
+/// # Errors
+/// What Docker refused.
+pub async fn start_and_remove(docker: &Docker, name: &str, spec: &ContainerSpec) -> Result<(), Failure> {
+    let body = ContainerCreateBody { cmd: Some(NOTHING.map(String::from).to_vec()), ..spec::container(spec) };
+    let done = start(docker, name, body, &spec.class).await;
+    remove(docker, name).await?;
+    done
+}
+
+/// Does what `docker run --rm --network none IMAGE python3 -c pass` does, where there is no such command.
+///
+/// # Errors
+/// What Docker refused.
+pub async fn run_plain(docker: &Docker, name: &str, spec: &ContainerSpec) -> Result<(), Failure> {
+    let host = HostConfig { network_mode: Some("none".into()), ..HostConfig::default() };
+    let body = ContainerCreateBody {
+        image: Some(spec.class.image().to_owned()),
+        cmd: Some(["python3", "-c", "pass"].map(String::from).to_vec()),
+        labels: Some(spec.labels.clone()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    };
+    let done = match start(docker, name, body, &spec.class).await {
+        Ok(()) => {
+            let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+            docker.wait_container(name, Some(options)).next().await;
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    };
+    remove(docker, name).await?;
+    done
+}
+
+async fn start(docker: &Docker, name: &str, body: ContainerCreateBody, class: &Class) -> Result<(), Failure> {
+    let refused = |error| refused_by_docker(&error, class);
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    docker.create_container(Some(options), body).await.map_err(refused)?;
+    let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
+    let _attached = docker.attach_container(name, Some(options)).await.map_err(refused)?;
+    docker.start_container(name, None::<StartContainerOptions>).await.map_err(refused)
+}
