@@ -84,7 +84,7 @@ fn an_activation_whose_install_fails_says_why_with_the_log_and_changes_nothing()
         index.demand(&format!("ann:{SECRET}"));
         let url = index.url().replace("http://", &format!("http://ann:{SECRET}@"));
         let site = Site::of(&index).with("ADE_INSTALLER", tool).with("ADE_INDEX_URL", &url);
-        let server = Server::start_on(Database::Sqlite, &[], &site.environment());
+        let server = Server::start_on(Database::Sqlite, &["--pool-max", "0"], &site.environment());
         let tenant = tenant(&server);
         let deps = server.data().join("deps");
         let good = tenant.config(&package("alpha"));
