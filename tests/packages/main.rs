@@ -9,4 +9,5 @@ mod manifest;
 mod opening;
 mod schema;
 mod scripts;
+mod seeds;
 mod support;
