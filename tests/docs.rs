@@ -152,6 +152,18 @@ fn the_table_of_the_network_policy_is_what_the_program_decides() {
 }
 
 #[test]
+fn every_figure_of_the_benchmark_is_documented_with_its_unit_and_what_is_wanted() {
+    let ids: BTreeSet<String> = ade::bench::FIGURES.iter().map(|kind| kind.id.to_owned()).collect();
+    assert_eq!(spans("operations/performance.md", "figure", 0), ids);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/performance.md")).unwrap();
+    for kind in ade::bench::FIGURES {
+        let wanted = kind.wanted.map_or_else(|| "-".to_owned(), |wanted| wanted.to_string());
+        let row = format!("| `{}` | {} | {wanted} | {} |", kind.id, kind.unit, kind.what);
+        assert!(page.contains(&row), "there is no row {row}");
+    }
+}
+
+#[test]
 fn every_problem_is_in_the_catalogue_with_its_status() {
     let codes: BTreeSet<String> = ade::api::Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
     assert_eq!(spans("developers/problems.md", "code", 0), codes);

@@ -36,7 +36,15 @@ impl Connection {
     /// `connection_lost`, or `request_refused` when the status is no 2xx.
     pub async fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let (start, head) = self.ask(method, path, "application/json", &body).await?;
+        self.send(method, path, "application/json", body.as_bytes()).await
+    }
+
+    /// The same, with a body of another kind.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn send(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Value, ClientError> {
+        let (start, head) = self.ask(method, path, kind, "application/json", body).await?;
         let length =
             head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0_usize);
         while self.read.len() < start + length {
@@ -52,7 +60,7 @@ impl Connection {
     /// # Errors
     /// As [`call`](Self::call).
     pub async fn follow(&mut self, path: &str) -> Result<(), ClientError> {
-        let (start, head) = self.ask("GET", path, "text/event-stream", "").await?;
+        let (start, head) = self.ask("GET", path, "application/json", "text/event-stream", b"").await?;
         self.check("GET", path, &head, &self.read[start..])?;
         while !self.read[start..].windows(2).any(|window| window == b"\n\n") {
             self.more().await?;
@@ -63,13 +71,20 @@ impl Connection {
     }
 
     /// Sends a request and reads the head of the answer; where its body begins in what was read, and the head in lower case.
-    async fn ask(&mut self, method: &str, path: &str, kind: &str, body: &str) -> Result<(usize, String), ClientError> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nAccept: {kind}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        accept: &str,
+        body: &[u8],
+    ) -> Result<(usize, String), ClientError> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nAccept: {accept}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             self.key,
             body.len()
         );
-        self.stream.write_all(request.as_bytes()).await.map_err(|error| lost(&error))?;
+        self.stream.write_all(&[head.as_bytes(), body].concat()).await.map_err(|error| lost(&error))?;
         self.read.clear();
         loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -44,14 +44,14 @@ fn zip_of(folder: &Path) -> Result<Vec<u8>, ClientError> {
     Ok(zip)
 }
 
-/// The least package there is, as a zip.
+/// The least package there is, of a version, as a zip.
 ///
 /// # Errors
 /// `host_io` when the temporary folder takes no files.
-pub fn trivial_package() -> Result<Vec<u8>, ClientError> {
+pub fn trivial_package(version: &str) -> Result<Vec<u8>, ClientError> {
     let manifest = json!({
         "config_script_api_version": "1",
-        "info": {"schema": "ade.manifest/v1.0", "title": "Bench", "version": "1.0.0"},
+        "info": {"schema": "ade.manifest/v1.0", "title": "Bench", "version": version},
         "columns": {"order": ["name"], "meta": {"name": {"label": "Name"}}},
     });
     let folder = tempfile::tempdir().map_err(|error| host_io(&error))?;
@@ -173,7 +173,25 @@ impl Tenant {
     /// # Errors
     /// What the service refused.
     pub async fn trivial(client: &Arc<Client>, traces: &Arc<Traces>, workspace: &str) -> Result<Self, ClientError> {
-        Self::new(client, traces, workspace, trivial_package()?, ("names.csv", "Name\nAda\n".into())).await
+        Self::new(client, traces, workspace, trivial_package("1.0.0")?, ("names.csv", "Name\nAda\n".into())).await
+    }
+
+    /// The config.
+    #[must_use]
+    pub const fn config(&self) -> &ConfigId {
+        &self.config
+    }
+
+    /// The version that its jobs run.
+    #[must_use]
+    pub const fn version(&self) -> &VersionId {
+        &self.version
+    }
+
+    /// The same, with jobs that run another version of the config.
+    #[must_use]
+    pub fn with_version(&self, version: VersionId) -> Self {
+        Self { version, ..self.clone() }
     }
 
     /// A submission that is like no other of this name.

@@ -187,11 +187,11 @@ fn print(figures: &Figures) {
     if figures.quick {
         anstream::println!("{}", paint(DIM, "a quick run shows that all of it works; its numbers say nothing"));
     } else if reached == told.len() {
-        anstream::println!("{}", paint(GOOD, format!("all {reached} that are wanted were reached")));
+        anstream::println!("{}", paint(GOOD, format!("all {reached} wanted values are reached")));
     } else {
         anstream::println!(
             "{}",
-            paint(BAD, format!("{reached} of {} that are wanted were reached; not reached:", told.len()))
+            paint(BAD, format!("{reached} of {} wanted values are reached; not reached:", told.len()))
         );
         for figure in figures.figures.iter().filter(|figure| figure.reached == Some(false)) {
             anstream::println!("  {}  {}", figure.id, figure.what);

@@ -13,9 +13,9 @@ use std::time::Duration;
 use support::{Package, Running, Upload, World, ade, run, start};
 
 const NO_DOCKER: &str = "unix:///nonexistent/docker.sock";
-const COMMANDS: [&str; 12] = [
-    "run", "config", "image", "doctor", "serve", "jobs", "documents", "workspaces", "keys", "system", "settings",
-    "completions",
+const COMMANDS: [&str; 13] = [
+    "run", "config", "image", "doctor", "serve", "jobs", "documents", "workspaces", "keys", "system", "bench",
+    "settings", "completions",
 ];
 
 /// Runs `ade` with these arguments to its end.
