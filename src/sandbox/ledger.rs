@@ -13,6 +13,9 @@ use tokio_util::task::TaskTracker;
 /// Removals that may be under way while nobody waits for them; whoever comes then waits, so that dead containers cannot pile up.
 const REMOVALS: usize = 16;
 
+/// Until a container that was asked for and then given up has come up, if it does.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Every container that this process may have at its engine, by name: from before it is made until it is removed. Whatever is of
 /// this process and not in here was left by an earlier one. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -174,7 +177,13 @@ impl Held {
     fn removal(&self) -> impl Future<Output = ()> + Send + 'static {
         let (entries, docker) = (Arc::clone(&self.entries), self.docker.clone());
         let (reference, names) = (self.reference().to_owned(), self.names.clone());
+        let in_the_making = self.id.is_none();
         async move {
+            if in_the_making {
+                // Nobody waited for Docker's answer, and it may come a moment later.
+                remove(&docker, &reference).await.ok();
+                tokio::time::sleep(LATE).await;
+            }
             if let Err(failure) = remove(&docker, &reference).await {
                 tracing::warn!(%failure, "a container is left to the reaper");
             }

@@ -414,8 +414,25 @@ impl Shared {
         (retired, next)
     }
 
+    /// Whether the sets that a class mounts are there. Docker makes an empty volume of one that is gone.
+    async fn has_sets(&self, class: &Class) -> bool {
+        for volume in class.sets() {
+            let found = self.parts.docker.inspect_volume(volume).await;
+            if !found.is_ok_and(|found| found.labels.contains_key(label::DEPS)) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Starts a container and parks it.
     async fn start_one(&self, class: Class) {
+        if !self.has_sets(&class).await {
+            // Whoever asks next has another set.
+            let gone = self.shelves().of.remove(&class);
+            drop(gone);
+            return;
+        }
         let name = format!("ade-parked-{}", Ulid::new().to_string().to_lowercase());
         let began = Instant::now();
         let mut labels = self.parts.labels.clone();

@@ -80,6 +80,14 @@ impl Class {
         self.memory_mb
     }
 
+    /// The dependency sets that are mounted.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().filter_map(|mount| match mount {
+            Mount::Set { volume } => Some(volume.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether containers of it may wait for a job: what an installer mounts is made for one install.
     #[must_use]
     pub fn may_park(&self) -> bool {
