@@ -4,7 +4,7 @@ use crate::index::Index;
 use crate::install::wheelhouse;
 use crate::site::{Site, TOOLS, asking, shown};
 use crate::support::http::Answer;
-use crate::support::server::{Database, Registered, Server, Tenant, holds};
+use crate::support::server::{Database, Registered, Server, Tenant, eventually, holds};
 use crate::support::sets::{records_in, volumes_of};
 use crate::support::{Docker, Package};
 use crate::wheel::Wheel;
@@ -126,7 +126,7 @@ fn an_activation_whose_install_fails_says_why_with_the_log_and_changes_nothing()
             }
         }
         let instance = server.status()["instance_id"].as_str().unwrap().to_owned();
-        assert!(Docker::connect().containers_of_instance(&instance).is_empty(), "{tool}");
+        eventually("no container is left", || Docker::connect().containers_of_instance(&instance).is_empty());
     }
 }
 
