@@ -16,6 +16,9 @@ const REMOVALS: usize = 16;
 /// Until a container that was asked for and then given up has come up, if it does.
 const LATE: Duration = Duration::from_secs(1);
 
+/// A command's wait for containers that it gave up.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
 /// Every container that this process may have at its engine, by name: from before it is made until it is removed. Whatever is of
 /// this process and not in here was left by an earlier one. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,6 +76,13 @@ impl Ledger {
     /// Runs what makes containers while nobody waits; [`settle`](Self::settle) waits for its end.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.0.work.spawn(work);
+    }
+
+    /// In a command, waits for what was given up: the process may end right after.
+    pub async fn settle_in_foreground(&self) {
+        if !self.0.in_background {
+            self.settle(GIVEN_UP).await;
+        }
     }
 
     /// Waits until every container that is on its way out is gone, or this time has passed.

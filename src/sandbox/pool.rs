@@ -9,7 +9,7 @@
 //! little for a moment in which no job runs.
 
 use super::container::{Opened, open};
-use super::ledger::{Held, Ledger};
+use super::ledger::Ledger;
 use super::lend;
 use super::outcome::Failure;
 use super::protocol::VERSION;
@@ -304,13 +304,25 @@ impl Pool {
         found.map(|parked| parked.opened)
     }
 
-    /// Enters a container that is about to be made.
-    pub(super) fn enter(&self, name: &str) -> Held {
-        self.0.parts.ledger.enter(&self.0.parts.docker, name)
-    }
-
     pub(super) fn tell(&self, what: Pooled) {
         self.0.tell(what);
+    }
+
+    /// Makes, starts and awaits a new container, under this name.
+    ///
+    /// # Errors
+    /// What Docker refused; nothing of it is left.
+    pub(super) async fn open(
+        &self,
+        name: &str,
+        spec: &ContainerSpec,
+        cancel: &mut watch::Receiver<bool>,
+    ) -> Result<Opened, Failure> {
+        let opened = open(self.docker(), self.0.parts.ledger.enter(self.docker(), name), spec, cancel).await;
+        if opened.is_err() {
+            self.0.parts.ledger.settle_in_foreground().await;
+        }
+        opened
     }
 
     /// Runs what uses a container of this pool; the end of the process waits for it.

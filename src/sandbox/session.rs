@@ -2,7 +2,7 @@
 
 use super::archive::OutputSink;
 use super::connections::Connections;
-use super::container::{Opened, open, wait_for_exit};
+use super::container::{Opened, wait_for_exit};
 use super::course::Course;
 use super::limits::Limits;
 use super::outcome::{Evidence, Failure, FailureKind, decide};
@@ -80,7 +80,7 @@ pub async fn run(
             Err(NotRun::Unadopted) => pool.tell(Pooled::Failed),
         }
     }
-    let opened = open(pool.docker(), pool.enter(request.name), &request.spec, &mut cancel).await?;
+    let opened = pool.open(request.name, &request.spec, &mut cancel).await?;
     match conduct(pool, opened, &request, false, cancel, notices).await {
         Ok(report) => Ok(report),
         Err(NotRun::Failed(failure)) => Err(failure),
@@ -96,7 +96,7 @@ pub async fn run(
 /// Why it did not come up.
 pub async fn probe(pool: &Pool, name: &str, spec: &ContainerSpec) -> Result<Ready, Failure> {
     let (_keep, mut never) = watch::channel(false);
-    let Opened { held, ready, wire, .. } = open(pool.docker(), pool.enter(name), spec, &mut never).await?;
+    let Opened { held, ready, wire, .. } = pool.open(name, spec, &mut never).await?;
     let left_behind = held.remove().await;
     let ready = ready.map_err(|why| {
         let last_words = plain(&wire.stderr_tail(), 600);
