@@ -39,9 +39,7 @@ fn host_io(error: &std::io::Error) -> ClientError {
 
 fn zip_of(folder: &Path) -> Result<Vec<u8>, ClientError> {
     let package = open_package(folder)?;
-    let mut zip = Vec::new();
-    package.write_canonical_zip(&mut zip).map_err(|error| host_io(&error))?;
-    Ok(zip)
+    package.canonical_zip().map_err(|error| host_io(&error))
 }
 
 /// The least package there is, of a version, as a zip.

@@ -80,6 +80,18 @@ pub(super) fn write_zip<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>, mu
     out.flush()
 }
 
+/// The canonical zip of `files`, which must be sorted by path, in memory that it fills.
+///
+/// # Errors
+/// As [`write_zip`].
+pub(super) fn zip<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> io::Result<Vec<u8>> {
+    // A name is in both headers.
+    let bytes = files.clone().map(|(path, bytes)| 30 + 46 + 2 * path.len() + bytes.len()).sum::<usize>() + 22;
+    let mut zip = Vec::with_capacity(bytes);
+    write_zip(files, &mut zip)?;
+    Ok(zip)
+}
+
 /// The sha256 of the canonical zip of `files`, in lower-case hexadecimal.
 pub(super) fn zip_sha256<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> io::Result<String> {
     let mut hasher = Sha256::new();
@@ -113,7 +125,7 @@ mod tests {
     const FILES: [(&str, &[u8]); 3] =
         [("columns/a.py", b"x = 1\n"), ("manifest.json", b"{}"), ("resources/straße.csv", b"")];
 
-    fn files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    fn files() -> impl Iterator<Item = (&'static str, &'static [u8])> + Clone {
         FILES.into_iter()
     }
 
@@ -125,8 +137,8 @@ mod tests {
 
     #[test]
     fn the_canonical_zip_is_a_zip_like_any_other() {
-        let mut out = Vec::new();
-        write_zip(files(), &mut out).unwrap();
+        let out = zip(files()).unwrap();
+        assert_eq!(out.len(), out.capacity(), "the memory for it is neither more nor grows");
         let mut archive = zip::ZipArchive::new(io::Cursor::new(out)).unwrap();
         archive.validate_header_consistency().unwrap();
         assert_eq!(archive.len(), FILES.len());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use super::caps::{MAX_MANIFEST_BYTES, PackageCaps};
@@ -62,7 +62,7 @@ impl Package {
     }
 
     /// Every file's path and contents, sorted by the bytes of the path.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> + Clone {
         contents(&self.files)
     }
 
@@ -112,12 +112,12 @@ impl Package {
         self.file(MANIFEST).unwrap_or_default()
     }
 
-    /// Writes the canonical zip, the bytes that [`package_sha256`](Self::package_sha256) is the hash of.
+    /// The canonical zip, the bytes that [`package_sha256`](Self::package_sha256) is the hash of.
     ///
     /// # Errors
-    /// What `out` says.
-    pub fn write_canonical_zip(&self, out: impl Write) -> io::Result<()> {
-        canonical::write_zip(self.files(), out)
+    /// `InvalidInput` past the sizes of a plain zip, far beyond what a package may have.
+    pub fn canonical_zip(&self) -> io::Result<Vec<u8>> {
+        canonical::zip(self.files())
     }
 }
 
@@ -136,7 +136,7 @@ fn is_example(path: &str) -> bool {
     path.strip_prefix(EXAMPLES).is_some_and(|rest| rest.starts_with('/'))
 }
 
-pub(super) fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+pub(super) fn contents(files: &BTreeMap<String, Box<[u8]>>) -> impl ExactSizeIterator<Item = (&str, &[u8])> + Clone {
     files.iter().map(|(path, contents)| (path.as_str(), &**contents))
 }
 

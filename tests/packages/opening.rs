@@ -43,8 +43,7 @@ fn a_folder_and_any_zip_of_it_are_the_same_package() {
     assert_eq!(zip.files().collect::<Vec<_>>(), FILES);
     assert_eq!(zip.unpacked_bytes(), 6 + 23 + 4);
 
-    let mut canonical = Vec::new();
-    zip.write_canonical_zip(&mut canonical).unwrap();
+    let canonical = zip.canonical_zip().unwrap();
     let again = open(&place.file("q.zip", &canonical)).unwrap();
     assert_eq!(again.package_sha256(), zip.package_sha256());
     assert_eq!(sha256(&canonical), zip.package_sha256());

@@ -5,7 +5,6 @@ use crate::support::server::{Registered, Server, Tenant, eventually};
 use crate::support::{Docker, Package};
 use serde_json::{Value, json};
 use std::thread;
-use std::time::Duration;
 
 /// Room for two of the largest packages that are published at once, and one of a workspace.
 const LEAST: &[&str] = &["--package-memory-mb", "272"];
@@ -64,7 +63,7 @@ fn many_large_packages_at_once_take_no_more_memory_than_there_is_for_them() {
     for (tenant, config) in tenants.iter().zip(&configs) {
         publish(tenant, config, &later).expect(201);
     }
-    assert!(is_empty(&server.temporary()) && is_empty(&server.data().join("scratch")));
+    eventually("nothing is left of them", || is_empty(&server.temporary()) && is_empty(&server.data().join("scratch")));
 }
 
 #[test]
@@ -111,6 +110,5 @@ fn a_workspace_that_holds_its_half_waits_for_itself_and_others_do_not() {
     let published = tenant.editor.post(format!("{drafted}/publish")).json(&json!({})).send().expect(201).json();
     let zip = tenant.viewer.get(format!("{drafted}/download")).send().expect(200);
     assert_eq!(json!(zip.body.len()), published["package_bytes"]);
-    thread::sleep(Duration::from_millis(100));
-    assert!(is_empty(&server.data().join("scratch")));
+    eventually("nothing is left of them", || is_empty(&server.data().join("scratch")));
 }

@@ -285,8 +285,7 @@ fn checked(package: &Package, caps: &Caps) -> Result<(Ready, Bytes), Problem> {
             .field("/package", refusal.failure.message)
             .with("diagnostics", refusal.diagnostics)
     })?;
-    let mut zip = Vec::new();
-    package.write_canonical_zip(&mut zip).map_err(|error| unwritable(&error))?;
+    let zip = package.canonical_zip().map_err(|error| unwritable(&error))?;
     let version = NewVersion {
         package_sha256: package.package_sha256().to_owned(),
         manifest_sha256: package.manifest_sha256().unwrap_or_default(),

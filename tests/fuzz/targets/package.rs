@@ -28,8 +28,7 @@ pub fn run(data: &[u8]) {
             }
             let report = validate(&package, &Caps { timeout_ms: 300_000, memory_mb: 2048 });
             assert_eq!(report.is_ok(), report.counts.errors == 0, "a manifest exactly when there is no error");
-            let mut canonical = Vec::new();
-            package.write_canonical_zip(&mut canonical).unwrap();
+            let canonical = package.canonical_zip().unwrap();
             std::fs::write(&path, &canonical).unwrap();
             let again = Package::open(&path, &PackageCaps::default()).unwrap();
             assert_eq!(

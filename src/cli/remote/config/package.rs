@@ -42,8 +42,7 @@ impl Packed {
     async fn open(path: PathBuf) -> Result<Self, ClientError> {
         let packing = tokio::task::spawn_blocking(move || -> Result<_, ClientError> {
             let package = open_package(&path)?;
-            let mut zip = Vec::new();
-            package.write_canonical_zip(&mut zip).map_err(|error| ClientError::unreadable(&path, error))?;
+            let zip = package.canonical_zip().map_err(|error| ClientError::unreadable(&path, error))?;
             Ok(Self { sha256: package.package_sha256().to_owned(), zip })
         });
         packing.await.unwrap_or_else(|error| Err(ClientError::new(Blame::Environment, "host_io", error.to_string())))
@@ -222,9 +221,8 @@ fn write(package: &Package, folder: &Path) -> io::Result<()> {
 pub async fn clone(remote: &Remote, named: &Named, slug: String, title: Option<String>) -> Result<Exit, ClientError> {
     let (config, version) = find(remote, named).await?;
     let package = fetch(remote, &config, &version).await?;
-    let mut zip = Vec::new();
     let unexpected = |error: io::Error| ClientError::new(Blame::Environment, "host_io", error.to_string());
-    package.write_canonical_zip(&mut zip).map_err(unexpected)?;
+    let zip = package.canonical_zip().map_err(unexpected)?;
     let packed = Packed { sha256: package.package_sha256().to_owned(), zip };
     let record = create(remote, packed, slug, title, Some(config.description)).await?;
     Ok(told(remote, &record, "new_config"))
