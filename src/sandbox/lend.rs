@@ -85,7 +85,7 @@ async fn serve(connection: UnixStream, docker_host: Option<String>, pool: &Pool)
     let (from, mut to) = connection.into_split();
     let mut from = BufReader::new(from);
     let wanted: Wanted = timeout(PATIENCE, read_line(&mut from)).await??;
-    let parked = if wanted.docker_host == docker_host { pool.adopt(&wanted.class, &wanted.name).await } else { None };
+    let parked = if wanted.docker_host == docker_host { pool.take(&wanted.class) } else { None };
     let Some(Opened { mut held, mut input, wire, ready: Ok(ready), .. }) = parked else {
         return to.write_all(b"null\n").await;
     };

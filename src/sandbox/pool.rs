@@ -7,6 +7,10 @@
 //! How many wait is decided by what was asked for: as many of a class as began in the busiest second of the last
 //! minutes, within the bounds of [`PoolSize`]. They are started one after the other, and as long as some are parked each waits a
 //! little for a moment in which no job runs.
+//!
+//! A job that finds none has one made, and takes the first that is ready after those who waited before it: its own, one that was
+//! being made to be parked, or one made for a job that had another by then. So no job is passed by a later one, and no container
+//! that was begun is wasted.
 
 use super::container::{Opened, open};
 use super::ledger::Ledger;
@@ -22,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -58,7 +62,7 @@ impl PoolSize {
 pub enum Pooled {
     /// A container of this age was there for a job.
     Hit(Duration),
-    /// None was there, so that one had to be made.
+    /// None was there, so that one is being made.
     Missed,
     /// One was there and could not be used; another was made.
     Failed,
@@ -135,6 +139,14 @@ pub struct Lender {
     pub docker_host: Option<String>,
 }
 
+/// A container for a job.
+pub(super) enum Adopted {
+    /// It was there.
+    Parked(Opened),
+    /// It was made while the job waited.
+    New(Opened),
+}
+
 struct Shared {
     parts: PoolParts,
     shelves: Mutex<Shelves>,
@@ -153,6 +165,10 @@ struct Shelves {
 /// Containers of one class, and who asked for some.
 struct Shelf {
     parked: VecDeque<Parked>,
+    /// Jobs that wait for a container.
+    waiting: VecDeque<oneshot::Sender<Opened>>,
+    /// Containers that are being made: one for each of these, and those to be parked.
+    coming: usize,
     demand: Demand,
     not_before: Option<Instant>,
 }
@@ -261,22 +277,43 @@ impl Pool {
         self.0.wanted.notify_one();
     }
 
-    /// Takes a parked container of a class, if one is there. Who takes it destroys it.
-    pub(super) async fn adopt(&self, class: &Class, name: &str) -> Option<Opened> {
+    /// Takes a container of a class that was made for no job in particular: a parked one, or else the next that is ready. Who takes it
+    /// destroys it. `None` when this pool has no such containers, or the one that was being made did not come up.
+    pub(super) async fn adopt(&self, class: &Class, name: &str) -> Option<Adopted> {
         if !class.may_park() {
             return None;
         }
-        match &self.0.parts.lender {
-            Some(Lender { socket, docker_host }) => {
-                lend::borrow(socket, self.docker(), docker_host.as_deref(), class, name).await
-            }
-            None => self.take(class),
+        if let Some(Lender { socket, docker_host }) = &self.0.parts.lender {
+            let lent = lend::borrow(socket, self.docker(), docker_host.as_deref(), class, name).await;
+            return lent.map(Adopted::Parked);
+        }
+        match self.take(class) {
+            Some(parked) => Some(Adopted::Parked(parked)),
+            None => self.next(class)?.await.ok().map(Adopted::New),
         }
     }
 
-    fn take(&self, class: &Class) -> Option<Opened> {
+    /// Has a container made, and takes the first that is ready after those who wait already.
+    fn next(&self, class: &Class) -> Option<oneshot::Receiver<Opened>> {
         let shared = &self.0;
-        if shared.parts.size.most == 0 {
+        let (waiting, ready) = oneshot::channel();
+        let mut shelves = shared.shelves();
+        if shelves.closed || shared.parts.size.most == 0 {
+            return None;
+        }
+        let shelf = shelves.shelf(class, Instant::now());
+        shelf.waiting.push_back(waiting);
+        shelf.coming += 1;
+        drop(shelves);
+        let (shared, class) = (Arc::clone(shared), class.clone());
+        self.spawn(async move { shared.start_one(class).await });
+        Some(ready)
+    }
+
+    /// Takes a parked container of a class, if one is there.
+    pub(super) fn take(&self, class: &Class) -> Option<Opened> {
+        let shared = &self.0;
+        if !class.may_park() || shared.parts.size.most == 0 {
             return None;
         }
         let now = Instant::now();
@@ -286,7 +323,7 @@ impl Pool {
             if shelves.closed {
                 return None;
             }
-            let shelf = shelves.of.entry(class.clone()).or_insert_with(|| Shelf::new(now));
+            let shelf = shelves.shelf(class, now);
             shelf.demand.asked(now);
             while let Some(mut parked) = shelf.parked.pop_front() {
                 if parked.is_sound() {
@@ -359,7 +396,31 @@ impl Drop for Busy<'_> {
 
 impl Shelf {
     const fn new(now: Instant) -> Self {
-        Self { parked: VecDeque::new(), demand: Demand::new(now), not_before: None }
+        Self {
+            parked: VecDeque::new(),
+            waiting: VecDeque::new(),
+            coming: 0,
+            demand: Demand::new(now),
+            not_before: None,
+        }
+    }
+
+    /// Gives a container to the job that has waited longest; back, when none waits.
+    fn hand_over(&mut self, mut opened: Opened) -> Option<Opened> {
+        while let Some(waiting) = self.waiting.pop_front() {
+            // One that was cancelled does not wait any more.
+            opened = match waiting.send(opened) {
+                Ok(()) => return None,
+                Err(opened) => opened,
+            };
+        }
+        Some(opened)
+    }
+}
+
+impl Shelves {
+    fn shelf(&mut self, class: &Class, now: Instant) -> &mut Shelf {
+        self.of.entry(class.clone()).or_insert_with(|| Shelf::new(now))
     }
 }
 
@@ -389,7 +450,7 @@ impl Shared {
         if let Some(usual) = &self.parts.usual
             && size.floor > 0
         {
-            shelves.of.entry(usual.clone()).or_insert_with(|| Shelf::new(now));
+            shelves.shelf(usual, now);
         }
         for shelf in shelves.of.values_mut() {
             for _ in 0..shelf.parked.len() {
@@ -416,12 +477,15 @@ impl Shared {
             while shelf.parked.len() > place {
                 retired.extend(shelf.parked.pop_front().map(|parked| (parked, Retired::Surplus)));
             }
-            if next.is_none() && shelf.parked.len() < place && shelf.not_before.is_none_or(|time| time <= now) {
+            let spare = shelf.coming.saturating_sub(shelf.waiting.len());
+            if next.is_none() && shelf.parked.len() + spare < place && shelf.not_before.is_none_or(|time| time <= now) {
+                shelf.coming += 1;
                 next = Some(Next { class, urgent: shelf.parked.is_empty() });
             }
         }
         shelves.of.retain(|class, shelf| {
-            !shelf.parked.is_empty() || shelf.demand.now(now) > 0 || self.parts.usual.as_ref() == Some(class)
+            let in_use = !shelf.parked.is_empty() || shelf.coming > 0;
+            in_use || shelf.demand.now(now) > 0 || self.parts.usual.as_ref() == Some(class)
         });
         (retired, next)
     }
@@ -437,7 +501,7 @@ impl Shared {
         true
     }
 
-    /// Starts a container and parks it.
+    /// Starts a container, and gives it to the job that has waited longest, or parks it.
     async fn start_one(&self, class: Class) {
         if !self.has_sets(&class).await {
             // Whoever asks next has another set.
@@ -465,15 +529,21 @@ impl Shared {
         let mut shelves = self.shelves();
         match opened {
             Ok(opened) if !shelves.closed => {
-                let shelf = shelves.of.entry(spec.class).or_insert_with(|| Shelf::new(now));
-                shelf.parked.push_back(Parked { opened, since: now });
-                drop(shelves);
-                self.tell(Pooled::Parked(now.duration_since(began)));
+                let shelf = shelves.shelf(&spec.class, now);
+                shelf.coming = shelf.coming.saturating_sub(1);
+                if let Some(opened) = shelf.hand_over(opened) {
+                    shelf.parked.push_back(Parked { opened, since: now });
+                    drop(shelves);
+                    self.tell(Pooled::Parked(now.duration_since(began)));
+                }
             }
             Ok(_) => {}
             Err(why) => {
                 if let Some(shelf) = shelves.of.get_mut(&spec.class) {
+                    shelf.coming = shelf.coming.saturating_sub(1);
                     shelf.not_before = Some(now + AFTER_FAILURE);
+                    // It makes its own, and says what is wrong.
+                    shelf.waiting.pop_front();
                 }
                 drop(shelves);
                 tracing::debug!(why, "no container could be started ahead");

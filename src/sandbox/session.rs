@@ -6,7 +6,7 @@ use super::container::{Opened, wait_for_exit};
 use super::course::Course;
 use super::limits::Limits;
 use super::outcome::{Evidence, Failure, FailureKind, decide};
-use super::pool::{Pool, Pooled};
+use super::pool::{Adopted, Pool, Pooled};
 use super::protocol::{self, ContainerUsage, Ready, ReportedOutcome, StopReason};
 use super::report::{Notice, Report, Timings};
 use super::send::{InputFile, write_all};
@@ -56,8 +56,8 @@ pub struct Request<'a> {
     pub installer: bool,
 }
 
-/// Runs one job in a container of its own, which is destroyed with it: a parked one of the same class if there is one, or else a
-/// new one. One that Docker does not remove changes no outcome; where somebody waits for the removal, it is named in the report.
+/// Runs one job in a container of its own, which is destroyed with it: one of the pool's, parked or made meanwhile, or else a
+/// new one under the job's own labels. One that Docker does not remove changes no outcome; where somebody waits for the removal, it is named in the report.
 ///
 /// `cancel` turning true stops the job. Notices are dropped when nobody receives them. Dropping the future removes the container;
 /// its supervisor ends by itself, since its stdin closes.
@@ -71,17 +71,27 @@ pub async fn run(
     mut cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, Failure> {
-    if let Some(mut parked) = pool.adopt(&request.spec.class, request.name).await {
-        // Its making was nobody's wait.
-        (parked.creating, parked.starting) = (Duration::ZERO, Duration::ZERO);
-        match conduct(pool, parked, &request, true, cancel.clone(), notices).await {
+    let asked = Instant::now();
+    let adopted = tokio::select! {
+        adopted = pool.adopt(&request.spec.class, request.name) => adopted,
+        // What is being made for it is another's.
+        Ok(_) = cancel.wait_for(|cancel| *cancel) => None,
+    };
+    if let Some(adopted) = adopted {
+        let (mut opened, origin, waited) = match adopted {
+            Adopted::Parked(opened) => (opened, Origin::Parked, Duration::ZERO),
+            Adopted::New(opened) => (opened, Origin::Pool, asked.elapsed()),
+        };
+        // Whenever it was begun: this is what the job waited for it.
+        (opened.creating, opened.starting) = (Duration::ZERO, waited);
+        match conduct(pool, opened, &request, origin, cancel.clone(), notices).await {
             Ok(report) => return Ok(report),
             Err(NotRun::Failed(failure)) => return Err(failure),
             Err(NotRun::Unadopted) => pool.tell(Pooled::Failed),
         }
     }
     let opened = pool.open(request.name, &request.spec, &mut cancel).await?;
-    match conduct(pool, opened, &request, false, cancel, notices).await {
+    match conduct(pool, opened, &request, Origin::Job, cancel, notices).await {
         Ok(report) => Ok(report),
         Err(NotRun::Failed(failure)) => Err(failure),
         Err(NotRun::Unadopted) => {
@@ -105,9 +115,20 @@ pub async fn probe(pool: &Pool, name: &str, spec: &ContainerSpec) -> Result<Read
     left_behind.map_or(Ok(ready), |message| Err(Failure::new(FailureKind::EngineUnavailable, message)))
 }
 
+/// For whom a container was made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// For whoever would come.
+    Parked,
+    /// For whoever had waited longest.
+    Pool,
+    /// For this job.
+    Job,
+}
+
 /// Why a job did not run.
 enum NotRun {
-    /// A parked container was gone before anything of the job began in it.
+    /// A container of the pool was gone before anything of the job began in it.
     Unadopted,
     /// It cannot.
     Failed(Failure),
@@ -118,17 +139,18 @@ async fn conduct(
     pool: &Pool,
     opened: Opened,
     request: &Request<'_>,
-    parked: bool,
+    origin: Origin,
     cancel: watch::Receiver<bool>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<Report, NotRun> {
     let Opened { mut held, input, wire, ready, creating, starting } = opened;
     let timings = Timings { create_ms: millis(creating), start_ms: millis(starting), ..Timings::default() };
     let busy = pool.busy();
-    if parked {
+    let pooled = origin != Origin::Job;
+    if pooled {
         held.rename(request.name);
     }
-    let talk = Talk { docker: pool.docker(), container: held.reference(), request, parked, notices };
+    let talk = Talk { docker: pool.docker(), container: held.reference(), request, origin, notices };
     let talked = talk.through(input, wire, ready, cancel).await;
     drop(busy);
     let releasing = Instant::now();
@@ -137,7 +159,7 @@ async fn conduct(
     let left_behind = if at_rest { held.release().await } else { held.remove().await };
     match talked {
         Ok(Talked { mut report, taken, .. }) => {
-            if let Some(taken) = taken.filter(|_| parked) {
+            if let Some(taken) = taken.filter(|_| pooled) {
                 pool.tell(Pooled::Adopted(taken));
             }
             report.timings.create_ms = timings.create_ms;
@@ -161,7 +183,7 @@ struct Talk<'a> {
     docker: &'a Docker,
     container: &'a str,
     request: &'a Request<'a>,
-    parked: bool,
+    origin: Origin,
     notices: &'a mpsc::Sender<Notice>,
 }
 
@@ -208,7 +230,7 @@ impl Talk<'_> {
                 let notice = Notice::Ready {
                     runner_version: plain(&ready.runner_version, 40),
                     python: plain(&ready.python, 40),
-                    parked: self.parked,
+                    parked: self.origin == Origin::Parked,
                 };
                 let sink =
                     OutputSink::start(Arc::clone(&request.outputs), limits.output_mb * 1024 * 1024, request.expected);
@@ -219,9 +241,9 @@ impl Talk<'_> {
                 let writing = write_all(input, request.job.clone(), request.files.clone(), stop_requests, frames);
                 let mut writer = AbortOnDropHandle::new(tokio::spawn(writing));
                 let mut course = Course::new(notices, sink, stop, connections, &mut evidence);
-                // Whether a parked container takes the job shows with its first frame.
+                // Whether a container of the pool takes the job shows with its first frame.
                 course.ready = Some(notice);
-                if !self.parked {
+                if self.origin == Origin::Job {
                     course.tell_ready().await;
                 }
                 tokio::select! {

@@ -48,7 +48,7 @@ pub struct ServeSettings {
     #[arg(long, env = "ADE_POOL_MIN", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub pool_min: Option<u32>,
 
-    /// Containers that wait for a job at most; 0 starts one for every job [default: twice the job containers at once]
+    /// Containers that wait for a job at most; 0 starts one for every job [default: four times the job containers at once]
     #[arg(long, env = "ADE_POOL_MAX", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub pool_max: Option<u32>,
 
@@ -221,7 +221,7 @@ impl ServeSettings {
             return PoolSize::NONE;
         }
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        let most = count(self.pool_max.unwrap_or_else(|| self.max_concurrency().saturating_mul(2)));
+        let most = count(self.pool_max.unwrap_or_else(|| self.max_concurrency().saturating_mul(4)));
         // A node that takes no jobs still activates versions.
         let floor = count(self.pool_min.unwrap_or_else(|| self.max_concurrency().min(8))).min(most);
         let floor = if self.queue == Switch::On { floor } else { 0 };

@@ -101,6 +101,27 @@ fn a_pool_grows_with_what_is_asked_for_up_to_its_bound() {
 }
 
 #[test]
+fn jobs_that_find_none_take_what_is_being_made_and_what_is_left_over_is_parked() {
+    let site = Site::new(&["--max-concurrency", "3", "--pool-min", "0", "--pool-max", "3"]);
+    let node = site.start().ready();
+    assert_eq!(site.containers(), Vec::<String>::new(), "nobody has asked for one");
+    let config = node.config("default");
+    let jobs: Vec<String> = (0..3).map(|_| node.submit(&config, "sleep 2")).collect();
+    for job in &jobs {
+        assert_eq!(assert_job(&node, job, Must::Succeed)["execution"], 1);
+        assert_eq!(origin(&node, job), "new");
+    }
+    parked(&site, 3);
+    assert_eq!(metric(&node, "ade_pool_adoptions_total{result=\"miss\"}"), 3.0);
+    assert_eq!(metric(&node, "ade_pool_adoptions_total{result=\"failed\"}"), 0.0);
+    assert_eq!(metric(&node, "ade_pool_retired_total{reason=\"surplus\"}"), 0.0, "none was made for nothing");
+    let job = node.submit(&config, "Ada");
+    assert_job(&node, &job, Must::Succeed);
+    assert_eq!(origin(&node, &job), "parked");
+    node.stop();
+}
+
+#[test]
 fn a_parked_container_that_has_died_is_replaced_and_no_job_notices() {
     let site = site();
     let node = site.start().ready();
