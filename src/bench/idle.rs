@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 64;
 /// What each side has open besides.
 const OTHERS: u64 = 512;
+/// Containers parked for each that runs: as many as there are at most, unless it is set otherwise.
+const PARKED: u32 = 4;
 /// How long a pool may take to be full.
 const FILLING: Duration = Duration::from_secs(60);
 
@@ -20,8 +22,8 @@ pub async fn measure(site: &Site, plan: &Plan, figures: &mut Figures) -> Result<
     // The service has the same limit from here.
     allow_files(u64::try_from(followers).unwrap_or(u64::MAX).saturating_add(OTHERS))?;
     let super::Place::Here { setup, .. } = &site.place else { return Err(local_only(Section::Idle)) };
-    let parked = 2 * setup.concurrency;
-    let bench = site.bench(&["--pool-min", &parked.to_string()]).await?;
+    let parked = PARKED * setup.concurrency;
+    let bench = site.bench(&["--pool-min", &parked.to_string(), "--pool-max", &parked.to_string()]).await?;
     let Some(Own { service, .. }) = &bench.own else { return Err(local_only(Section::Idle)) };
     let tenant = bench.trivial().await?;
     let begun = Instant::now();

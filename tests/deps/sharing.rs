@@ -153,6 +153,29 @@ fn a66_a_cancelled_job_does_not_end_the_install_of_the_others_and_the_last_one_d
     assert_eq!(sets_of(&server).len(), 1);
 }
 
+#[test]
+fn a_set_that_is_pruned_takes_its_parked_containers_with_it_and_none_comes_back() {
+    let index = Index::start().with(&[Wheel::new("alpha", "1.0")]);
+    let site = Site::of(&index);
+    let server = Server::start_on(Database::Sqlite, &["--pool-min", "0", "--pool-max", "2"], &site.environment());
+    let tenant = tenant(&server);
+    let deps = server.data().join("deps");
+    let volumes = || crate::support::sets::volumes_of(&deps);
+    let config = tenant.config(&asking("alpha", "import alpha"));
+    let run = |number| tenant.end(&tenant.job(&config, &document(&tenant, number)))["status"].clone();
+    assert_eq!(run(0), "succeeded");
+    let volume = volumes().remove(0);
+    let users = || Docker::connect().users_of(&volume);
+    eventually("one is parked that mounts the set", || users().iter().any(|name| name.starts_with("ade-parked-")));
+    let said = site.with("ADE_DEPS_DIR", deps.to_str().unwrap()).json(&["deps", "prune", "--all"], 0);
+    assert_eq!((&said["in_use"], said["removed"].as_array().unwrap().len()), (&json!([]), 1), "{said}");
+    assert_eq!((users(), volumes()), (vec![], vec![]));
+    // By then the pool has looked what is missing.
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!((users(), volumes()), (vec![], vec![]), "a container for a set that is gone has an empty one");
+    assert_eq!(run(1), "succeeded");
+}
+
 /// A wheel of some size.
 pub fn heavy(name: &str, mb: usize) -> Wheel {
     let noise: Vec<u8> = (0..mb << 20).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
