@@ -52,7 +52,8 @@ impl Composed {
     /// What containers of it print.
     pub fn log(&self) -> String {
         let logs = |container: &String| {
-            let done = Command::new("docker").args(["logs", "--tail", "50", container]).output().expect("docker starts");
+            let done =
+                Command::new("docker").args(["logs", "--tail", "50", container]).output().expect("docker starts");
             [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
         };
         self.list("ps").iter().map(logs).collect()
@@ -78,7 +79,14 @@ impl Composed {
     fn remove(&self) {
         // Job containers are not the project's: only the database knows whose they are.
         let of_database = format!("label=com.docker.compose.project={}", self.project);
-        let database = docker(&["ps", "--quiet", "--filter", &of_database, "--filter", "label=com.docker.compose.service=postgres"]);
+        let database = docker(&[
+            "ps",
+            "--quiet",
+            "--filter",
+            &of_database,
+            "--filter",
+            "label=com.docker.compose.service=postgres",
+        ]);
         let query = "SELECT id FROM instance";
         let instance = docker(&["exec", database.trim(), "psql", "-U", "ade", "-tAc", query]);
         // What Docker was still making comes a moment later.
