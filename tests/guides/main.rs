@@ -1,6 +1,7 @@
 //! The docs, followed to the letter: every block of shell commands is run against the real program, service and containers, every
 //! example in JSON is read and held to its schema, every Python example compiles.
 
+mod compose;
 mod page;
 mod shell;
 #[path = "../support/mod.rs"]
@@ -22,6 +23,8 @@ enum Start {
     Service,
     /// The address of an empty database in `DATABASE`, and nothing that uses it.
     Postgres,
+    /// A checkout, and an `.env` that keeps the installation apart from others of the machine.
+    Compose,
 }
 
 /// Every page that has commands which are run, with what it starts from. Pages below docs/, and the README.
@@ -34,6 +37,7 @@ const GUIDES: &[(&str, Start)] = &[
     ("docs/operations/air-gapped.md", Start::Nothing),
     ("docs/operations/audit.md", Start::Service),
     ("docs/operations/backup.md", Start::Postgres),
+    ("docs/operations/compose.md", Start::Compose),
     ("docs/operations/hosted.md", Start::Service),
     ("docs/operations/install.md", Start::Nothing),
     ("docs/operations/monitoring.md", Start::Service),
@@ -90,6 +94,7 @@ guides! {
     a_site_without_network: "docs/operations/air-gapped.md",
     the_audit: "docs/operations/audit.md",
     backup_and_restore: "docs/operations/backup.md",
+    docker_compose: "docs/operations/compose.md",
     many_tenants: "docs/operations/hosted.md",
     installing: "docs/operations/install.md",
     monitoring: "docs/operations/monitoring.md",

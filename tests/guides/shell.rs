@@ -1,6 +1,7 @@
 //! A reader with a shell: does what a page says, one command after the other, and looks at what comes of it.
 
 use super::Start;
+use super::compose::Composed;
 use super::page::{Block, Note, Page, root, shows};
 use super::support::postgres::EmptyDatabase;
 use super::support::server::{Database, Server};
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest page, from its first command to the end of what it started.
+/// Longest page, from its first command to the end of what it started; and one that builds images.
 const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE_WITH_BUILDS: Duration = Duration::from_secs(900);
 
 /// A page, a folder to follow it in, and what it starts from.
 pub struct Shell<'a> {
@@ -22,6 +24,7 @@ pub struct Shell<'a> {
     sets: Sets,
     service: Option<Server>,
     database: Option<EmptyDatabase>,
+    composed: Option<Composed>,
 }
 
 impl<'a> Shell<'a> {
@@ -38,7 +41,9 @@ impl<'a> Shell<'a> {
         let service =
             (start == Start::Service).then(|| Server::start_on(Database::Sqlite, &[], &[("ADE_DEPS_DIR", deps)]));
         let database = (start == Start::Postgres).then(EmptyDatabase::create);
-        Self { page, folder, sets, service, database }
+        let composed = (start == Start::Compose)
+            .then(|| Composed::prepare(&folder.path().join("work"), &folder.path().join("bin")));
+        Self { page, folder, sets, service, database, composed }
     }
 
     /// Does what the page says.
@@ -48,10 +53,15 @@ impl<'a> Shell<'a> {
     pub fn follow(&self) {
         // A port that is free here, and the reader's own temporary folder.
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let address = self.service.as_ref().map_or_else(free, |service| service.admin.address.clone());
+        let address = match (&self.service, &self.composed) {
+            (Some(service), _) => service.admin.address.clone(),
+            (_, Some(composed)) => composed.address.clone(),
+            _ => free(),
+        };
         let temporary = self.folder.path().join("tmp");
         let here = |text: &str| {
-            text.replace("127.0.0.1:8700", &address).replace("/tmp/", &format!("{}/", temporary.display()))
+            let text = text.replace("127.0.0.1:8700", &address).replace("/tmp/", &format!("{}/", temporary.display()));
+            self.composed.as_ref().map_or(text.clone(), |composed| composed.rename(&text))
         };
         let mut script = String::from("set -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n");
         let mut typed = Vec::new();
@@ -75,7 +85,7 @@ impl<'a> Shell<'a> {
         let script_file = self.folder.path().join("script");
         std::fs::write(&script_file, script).unwrap();
         let mut group = Group(self.command(&script_file).process_group(0).spawn().expect("bash starts"));
-        let finished = group.wait();
+        let finished = group.wait(if self.composed.is_some() { PATIENCE_WITH_BUILDS } else { PATIENCE });
         for (number, command) in typed.iter().enumerate() {
             let read = |what: &str| {
                 let path = self.step(number).with_extension(format!("step.{what}"));
@@ -96,6 +106,8 @@ impl<'a> Shell<'a> {
             );
         }
         assert!(finished, "{}: what it started did not end", self.page.path);
+        let left = self.composed.as_ref().map(Composed::left).unwrap_or_default();
+        assert!(left.is_empty(), "{}: its last commands have left {left:?}", self.page.path);
     }
 
     fn step(&self, number: usize) -> PathBuf {
@@ -138,6 +150,9 @@ impl<'a> Shell<'a> {
             command.env("ADE_SERVER", format!("http://{}", service.admin.address));
             command.env("ADE_API_KEY", service.admin.key.as_deref().unwrap());
         }
+        if self.composed.is_some() {
+            command.env("ADE_BINARY", env!("CARGO_BIN_EXE_ade"));
+        }
         if let Some(database) = &self.database {
             command.env("DATABASE", database.url());
         }
@@ -148,7 +163,8 @@ impl<'a> Shell<'a> {
 
     /// What services of the page have said, where it keeps that.
     fn log(&self) -> String {
-        files(self.folder.path(), "log").iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+        let kept = files(self.folder.path(), "log").into_iter().filter_map(|path| std::fs::read_to_string(path).ok());
+        kept.chain(self.composed.as_ref().map(Composed::log)).collect()
     }
 }
 
@@ -180,8 +196,8 @@ struct Group(Child);
 
 impl Group {
     /// Whether it came to an end in time.
-    fn wait(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if self.0.try_wait().unwrap().is_some() {
                 return true;
@@ -213,7 +229,8 @@ fn files(folder: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let to = to.join(entry.file_name());
