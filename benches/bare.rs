@@ -50,7 +50,7 @@ fn main() -> Result<(), Failed> {
     } else {
         let mut book = Workbook::new();
         let date = Format::new().set_num_format("yyyy-mm-dd");
-        let sheet = book.add_worksheet_with_constant_memory();
+        let sheet = book.add_worksheet_with_constant_memory()?;
         read(from, |cell| Ok(write(sheet, &date, cell)?))?;
         Ok(book.save(to)?)
     }
@@ -83,15 +83,14 @@ fn read(path: &str, mut take: impl FnMut(Cell) -> Result<(), Failed>) -> Result<
 fn write_batches(path: &str, batches: &Receiver<Vec<Cell>>) -> Result<(), Failed> {
     let mut book = Workbook::new();
     let date = Format::new().set_num_format("yyyy-mm-dd");
-    let sheet = book.add_worksheet_with_constant_memory();
+    let sheet = book.add_worksheet_with_constant_memory()?;
     for cell in batches.iter().flatten() {
         write(sheet, &date, cell)?;
     }
     Ok(book.save(path)?)
 }
 
-fn write(sheet: &mut Worksheet, date: &Format, cell: Cell) -> Result<(), XlsxError> {
-    let Cell { row, column, value } = cell;
+fn write(sheet: &mut Worksheet, date: &Format, Cell { row, column, value }: Cell) -> Result<(), XlsxError> {
     match value {
         Value::Number(number) => sheet.write_number(row, column, number)?,
         Value::Date(days) => sheet.write_number_with_format(row, column, days, date)?,
