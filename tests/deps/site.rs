@@ -1,7 +1,7 @@
 //! An installation of `ade` as one test has it: its index, its settings and its dependency sets.
 
 use super::index::Index;
-use crate::support::{Package, Run, Running, Sets, Upload, World, ade, image_id};
+use crate::support::{Package, Run, Running, Sets, Upload, World, ade, image_id, real_index};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
@@ -25,12 +25,7 @@ impl Site {
 
     /// One that gets them from the real index, whatever its addresses are here.
     pub fn real() -> Self {
-        let site = Self::default().with("ADE_EGRESS_ALLOW_CIDRS", &addresses(&["pypi.org", "files.pythonhosted.org"]));
-        // Where a proxy intercepts TLS, this machine knows its authority, and the image does not.
-        match ["ADE_CA_BUNDLE", "SSL_CERT_FILE"].into_iter().find_map(|name| std::env::var(name).ok()) {
-            Some(bundle) if !bundle.is_empty() => site.with("ADE_CA_BUNDLE", &bundle),
-            _ => site,
-        }
+        real_index().iter().fold(Self::default(), |site, (name, value)| site.with(name, value))
     }
 
     /// The same with a setting.
@@ -102,19 +97,6 @@ impl Site {
 /// A package that asks for these requirements and does this.
 pub fn asking(requirements: &str, body: &str) -> Package {
     Package::attacking(body).file("requirements.txt", requirements)
-}
-
-/// The addresses of hosts as this machine finds them, as a list of networks.
-pub fn addresses(hosts: &[&str]) -> String {
-    use std::net::ToSocketAddrs;
-    let mut found: Vec<String> = hosts
-        .iter()
-        .flat_map(|host| (*host, 443).to_socket_addrs().into_iter().flatten())
-        .map(|address| format!("{}/{}", address.ip(), if address.is_ipv4() { 32 } else { 128 }))
-        .collect();
-    found.sort();
-    found.dedup();
-    found.join(",")
 }
 
 /// The `dependencies` block of a job's artifact.

@@ -23,6 +23,8 @@ enum Start {
     Service,
     /// The address of an empty database in `DATABASE`, and nothing that uses it.
     Postgres,
+    /// Nothing, and the package index can be reached.
+    Index,
     /// A checkout, and an `.env` that keeps the installation apart from others of the machine.
     Compose,
 }
@@ -34,7 +36,7 @@ const GUIDES: &[(&str, Start)] = &[
     ("docs/examples/invoices/README.md", Start::Nothing),
     ("docs/examples/membership/README.md", Start::Nothing),
     ("docs/examples/price_list/README.md", Start::Nothing),
-    ("docs/operations/air-gapped.md", Start::Nothing),
+    ("docs/operations/air-gapped.md", Start::Index),
     ("docs/operations/audit.md", Start::Service),
     ("docs/operations/backup.md", Start::Postgres),
     ("docs/operations/compose.md", Start::Compose),

@@ -5,7 +5,7 @@ use super::compose::Composed;
 use super::page::{Block, Note, Page, root, shows};
 use super::support::postgres::EmptyDatabase;
 use super::support::server::{Database, Server};
-use super::support::{Docker, Sets, ade, image_id};
+use super::support::{Docker, Sets, ade, image_id, real_index};
 use sqlx::{Connection, Row, SqliteConnection};
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
@@ -22,6 +22,7 @@ pub struct Shell<'a> {
     page: &'a Page,
     folder: tempfile::TempDir,
     sets: Sets,
+    index: bool,
     service: Option<Server>,
     database: Option<EmptyDatabase>,
     composed: Option<Composed>,
@@ -32,7 +33,7 @@ impl<'a> Shell<'a> {
         image_id();
         let sets = Sets::default();
         let folder = tempfile::Builder::new().prefix("ade-test-guide-").tempdir().unwrap();
-        for name in ["bin", "tmp", "steps"] {
+        for name in ["bin", "tmp", "srv", "steps"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ade"), folder.path().join("bin/ade")).unwrap();
@@ -43,7 +44,7 @@ impl<'a> Shell<'a> {
         let database = (start == Start::Postgres).then(EmptyDatabase::create);
         let composed = (start == Start::Compose)
             .then(|| Composed::prepare(&folder.path().join("work"), &folder.path().join("bin")));
-        Self { page, folder, sets, service, database, composed }
+        Self { page, folder, sets, index: start == Start::Index, service, database, composed }
     }
 
     /// Does what the page says.
@@ -58,9 +59,10 @@ impl<'a> Shell<'a> {
             (_, Some(composed)) => composed.address.clone(),
             _ => free(),
         };
-        let temporary = self.folder.path().join("tmp");
+        let folder = self.folder.path().display();
         let here = |text: &str| {
-            let text = text.replace("127.0.0.1:8700", &address).replace("/tmp/", &format!("{}/", temporary.display()));
+            let text = text.replace("127.0.0.1:8700", &address);
+            let text = text.replace("/tmp/", &format!("{folder}/tmp/")).replace("/srv/", &format!("{folder}/srv/"));
             self.composed.as_ref().map_or(text.clone(), |composed| composed.rename(&text))
         };
         let mut script = String::from("set -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n");
@@ -146,6 +148,9 @@ impl<'a> Shell<'a> {
         command.env("PATH", format!("{}:{path}", binaries.display())).env("HOME", self.folder.path());
         command.env("TMPDIR", self.folder.path().join("tmp")).env("NO_COLOR", "1").env("LC_ALL", "C.UTF-8");
         command.env("ADE_DEPS_DIR", self.sets.folder());
+        if self.index {
+            command.envs(real_index());
+        }
         if let Some(service) = &self.service {
             command.env("ADE_SERVER", format!("http://{}", service.admin.address));
             command.env("ADE_API_KEY", service.admin.key.as_deref().unwrap());

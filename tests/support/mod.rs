@@ -33,6 +33,7 @@ mod docker;
 pub mod http;
 mod package;
 pub mod postgres;
+pub mod real_index;
 mod run;
 pub mod server;
 pub mod sets;
@@ -43,6 +44,7 @@ pub mod zips;
 
 pub use docker::Docker;
 pub use package::{Package, function};
+pub use real_index::real_index;
 pub use run::{Run, Running, ade, beside_neighbours, image_id, lateness, run, run_file, start};
 pub use sets::Sets;
 pub use world::{Upload, World};
