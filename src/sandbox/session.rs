@@ -57,7 +57,8 @@ pub struct Request<'a> {
 }
 
 /// Runs one job in a container of its own, which is destroyed with it: one of the pool's, parked or made meanwhile, or else a
-/// new one under the job's own labels. One that Docker does not remove changes no outcome; where somebody waits for the removal, it is named in the report.
+/// new one under the job's own labels. One that Docker does not remove changes no outcome; where somebody waits for the
+/// removal, it is named in the report.
 ///
 /// `cancel` turning true stops the job. Notices are dropped when nobody receives them. Dropping the future removes the container;
 /// its supervisor ends by itself, since its stdin closes.
