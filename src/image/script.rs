@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// Lines of output kept for an error message.
 const TAIL_LINES: usize = 15;
@@ -16,6 +17,8 @@ const TAIL_LINES: usize = 15;
 const LINE_BYTES: usize = 300;
 /// How long an interrupted script may take to clean up.
 const GRACE: Duration = Duration::from_secs(15);
+/// After how long it is told again: a program that was just being started, or was changing its handlers, has not heard.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The last lines of some output, each cut to a bearable length.
 #[derive(Default)]
@@ -110,8 +113,7 @@ pub async fn run(
             group.0.wait().await
         } => status.map_err(ImageError::host("waiting for bootstrap.sh"))?,
         _ = tokio::signal::ctrl_c() => {
-            group.terminate();
-            tokio::time::timeout(GRACE, group.0.wait()).await.ok();
+            group.end().await;
             return Err(ImageError::Cancelled);
         }
     };
@@ -142,11 +144,26 @@ async fn follow(stream: impl AsyncRead + Unpin, tail: &mut Tail, say: &mut (dyn 
 struct Group(Child);
 
 impl Group {
-    fn terminate(&self) {
+    /// Has all of it stop, by force if it must be.
+    async fn end(&mut self) {
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline {
+            self.signal("TERM");
+            if tokio::time::timeout(AGAIN, self.0.wait()).await.is_ok() {
+                return;
+            }
+        }
+        self.signal("KILL");
+        tokio::time::timeout(AGAIN, self.0.wait()).await.ok();
+    }
+
+    fn signal(&self, name: &str) {
+        // No id means that it was waited for.
         if let Some(id) = self.0.id() {
-            // The shell's own kill: the only way to signal a group without unsafe code or another dependency.
+            // The shell's own kill: the only way to signal a group without unsafe code or another dependency. With -s, as POSIX has
+            // it: dash takes no `--` after -TERM.
             std::process::Command::new("sh")
-                .args(["-c", "kill -TERM -- \"-$1\"", "sh", &id.to_string()])
+                .args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &id.to_string()])
                 .stderr(Stdio::null())
                 .status()
                 .ok();
@@ -156,8 +173,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // No id means that it was waited for.
-        self.terminate();
+        self.signal("TERM");
     }
 }
 
