@@ -91,13 +91,14 @@ fn a_workspace_that_holds_its_half_waits_for_itself_and_others_do_not() {
             tenant.editor.post(tenant.path("/configs/validate")).body(&content_type, &body).send().expect(200).json()
         });
         eventually("it is tried out", || !Docker::connect().containers_of_instance(&instance).is_empty());
+        // What is small goes on; not behind what waits, as who came first is served first.
+        publish(&tenant, &config, &Package::new().file("resources/x", "x").zip()).expect(201);
         let busy: Vec<_> = [
             scope.spawn(|| publish(&tenant, &config, &another)),
             scope.spawn(|| tenant.editor.post(format!("{drafted}/publish")).json(&json!({})).send()),
         ]
         .into();
-        // What is small, and what is another workspace's, goes on.
-        publish(&tenant, &config, &Package::new().file("resources/x", "x").zip()).expect(201);
+        // What is another workspace's goes on as well.
         let neighbours = scope.spawn(|| publish(&neighbour, &other, &neighbours));
         for refusal in busy {
             refused(&refusal.join().unwrap(), "workspace");
