@@ -33,7 +33,7 @@ mod docker;
 pub mod http;
 mod package;
 pub mod postgres;
-pub mod real_index;
+mod real_index;
 mod run;
 pub mod server;
 pub mod sets;

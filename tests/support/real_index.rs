@@ -10,7 +10,7 @@ pub fn real_index() -> Vec<(&'static str, String)> {
 }
 
 /// The addresses of hosts as this machine finds them, as a list of networks.
-pub fn addresses(hosts: &[&str]) -> String {
+fn addresses(hosts: &[&str]) -> String {
     use std::net::ToSocketAddrs;
     let mut found: Vec<String> = hosts
         .iter()
