@@ -11,9 +11,9 @@ against no timestamp.
 from __future__ import annotations
 
 import argparse
+import ast
 import compileall
 import importlib.util
-import json
 import marshal
 import os
 import py_compile
@@ -25,6 +25,7 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 EPOCH = 946_684_800
@@ -256,15 +257,16 @@ def bytecode(root: Root, folders: Iterable[str]) -> None:
 
 
 LIST_LOADED = """
-import json, sys
+import sys
 before = set(sys.modules)
 sys.path[:0] = sys.argv[1:]
 from ade_runner import supervisor
 supervisor.preload()
 specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items() if name not in before and name != "__main__"]
-print(json.dumps([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec]))
+print([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec])
 """
-"""What a parked supervisor has loaded, asked of the interpreter that the image gets."""
+"""What a parked supervisor has loaded, asked of the interpreter that the image gets. It imports nothing by itself, which would be
+missing from the answer."""
 
 
 def bundle(root: Root) -> None:
@@ -275,7 +277,7 @@ def bundle(root: Root) -> None:
     if listing.returncode != 0:
         raise AssemblyError(f"the supervisor cannot be loaded: {listing.stderr.strip()}")
     modules: dict[str, tuple[bool, str, bytes]] = {}
-    for name, is_package, origin in sorted(json.loads(listing.stdout)):
+    for name, is_package, origin in sorted(ast.literal_eval(listing.stdout), key=itemgetter(0)):
         if origin is None or not origin.endswith(".py"):
             continue
         inside = origin.removeprefix(str(root.path))

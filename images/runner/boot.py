@@ -3,6 +3,7 @@
 The interpreter is started without ``site``, so nothing but the standard library is importable until here.
 """
 
+import gc
 import marshal
 import sys
 
@@ -41,6 +42,8 @@ class Bundled:
 
 
 if __name__ == "__main__":
+    # Modules are no garbage, and looking for some among them takes longer than loading several.
+    gc.disable()
     try:
         with open(BUNDLE, "rb") as file:
             sys.meta_path.insert(0, Bundled(marshal.load(file)))

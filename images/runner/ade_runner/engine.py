@@ -6,11 +6,13 @@ import os
 import tarfile
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import frames
 from .frames import Frame, ProtocolError
-from .tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from .tunnel import Tunnel
 
 _CHUNK = 65_536
 

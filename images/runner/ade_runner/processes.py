@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import time
+
+import _signal as signal  # the module around it makes enums of all numbers, which takes longer than any other import here
 
 _PR_SET_DUMPABLE = 4
 _REAP_BUDGET_S = 5.0

@@ -12,14 +12,15 @@ import gc
 import os
 import resource
 import select
-import signal
 import sys
 import tarfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import RUNNER_VERSION, cgroup, child, frames, tunnel
+import _signal as signal  # see processes.py
+
+from . import RUNNER_VERSION, cgroup, child, frames
 from .deps_volume import overfull, set_fault
 from .engine import Engine, EngineGone, InputArchive, unpack
 from .findings import Finding, Findings, finding
@@ -27,7 +28,6 @@ from .frames import Frame, ProtocolError
 from .outputs import collect
 from .processes import drain, kill_children, kill_everything, set_dumpable, wakeup_pipe
 from .relay import CHILD_EVENTS, INSTALLER_EVENTS, LogLines, Relay
-from .tunnel import Tunnel
 
 ROOT = Path("/job")
 _CHUNK = 65_536
@@ -299,6 +299,8 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
         if (terms := job.get("egress")) is not None:
+            from . import tunnel
+
             bundle = terms["ca_bundle"]
             os.environ.update(tunnel.environment(None if bundle is None else str(ROOT / bundle)))
         os.chdir(ROOT / "package")
@@ -377,7 +379,9 @@ def serve(engine: Engine) -> None:
         return
 
     if (terms := job.get("egress")) is not None:
-        engine.tunnel = Tunnel(engine.send, terms)
+        from . import tunnel  # few jobs have network, and sockets are slow to import
+
+        engine.tunnel = tunnel.Tunnel(engine.send, terms)
         for pipe in (engine.stdin, engine.stdout):
             tunnel.widen(pipe)
     wakeup = wakeup_pipe()
@@ -439,8 +443,8 @@ def preload() -> None:
     for codec in ("ascii", "utf-8-sig", "latin-1"):
         codecs.lookup(codec)
     # What is there now stays, so that no child has to look at it, or copies its pages by doing so.
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def main() -> NoReturn:
