@@ -15,7 +15,6 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,8 +27,9 @@ from .manifest import Field, HookRef, Manifest, load_manifest
 from .mapping import detect
 from .pipeline import NO_SCRIPTS, stage
 from .processes import set_dumpable
+from .records import record
 from .run import JobRun
-from .scripts import Diagnostics, Package, Rule, exception_name, exception_text, locate, raise_if_fatal
+from .scripts import Diagnostics, Package, Rule, Scripts, exception_name, exception_text, locate, raise_if_fatal
 from .structure import SAMPLE_VALUES
 from .structure.rows import Surroundings, package_classifier
 from .tables import Piece, Stored, Table, TableColumn
@@ -57,7 +57,7 @@ _CODES = {"package_invalid": "script_refused", "script_error": "script_import_fa
 """The loader's kinds of error, as diagnostics."""
 
 
-@dataclass(frozen=True)
+@record
 class Try:
     """One script in one role: row detectors (neither is set), a field's script, or a hook."""
 
@@ -355,7 +355,7 @@ def _call(run: JobRun, one: Try) -> None:
 
 def _call_rows(run: JobRun, script: str) -> None:
     """Has the row detectors look at a header, two rows of data, and a row of totals."""
-    run.scripts = replace(NO_SCRIPTS, row_detectors=run.package.row_detectors(script))
+    run.scripts = Scripts(run.package.row_detectors(script), {}, {}, {})
     classify = package_classifier(run, "sheet_1", "Sheet1", "sample.xlsx")
     header: list[Value] = [one.label for one in run.manifest.enabled_fields] or ["Name"]
     width = len(header)

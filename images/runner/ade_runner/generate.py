@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from .artifact import OUTPUT_NAME
 from .channel import Progress
 from .errors import JobError
+from .records import record
 from .run import JobRun
 from .structure import shown
 from .tables import Stored, Table
@@ -23,7 +23,7 @@ MAX_HEADER_CHARS = 200
 _NON_WORD = re.compile(r"[\W_]+")
 
 
-@dataclass
+@record
 class Plan:
     """The columns of the output: per table, where each one's values come from (None: nothing there)."""
 

@@ -10,11 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import JobError
+from .records import record
 
 MAX_MANIFEST_BYTES = 1_048_576
 FIELD_ID = re.compile(r"[a-z][a-z0-9_]{0,254}\Z")
@@ -36,7 +36,7 @@ HOOK_STAGES = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class HookRef:
     """One enabled hook: its canonical stage and its script, relative to the package."""
 
@@ -44,7 +44,7 @@ class HookRef:
     script: str
 
 
-@dataclass(frozen=True)
+@record
 class Field:
     """One target field, in manifest order. ``meta`` is its ``columns.meta`` object as written."""
 
@@ -54,10 +54,10 @@ class Field:
     enabled: bool
     script: str | None
     synonyms: tuple[str, ...]
-    meta: dict[str, Any] = field(hash=False)
+    meta: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@record
 class Writer:
     """``engine.writer``."""
 
@@ -67,7 +67,7 @@ class Writer:
     output_sheet: str
 
 
-@dataclass(frozen=True)
+@record
 class Manifest:
     """A manifest that the runner can act on. ``raw`` is the parsed file as written."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .artifact import Artifact
 from .channel import Channel
 from .manifest import Manifest
+from .records import fresh, record
 from .scripts import Diagnostics, Package, Scripts, read_only
 from .spill import Spill
 from .tables import Table
@@ -18,7 +18,7 @@ BATCH_ROWS = 50_000
 """Rows per call of a transform or validator in mode ``row_streaming``; larger tables are handed over in batches."""
 
 
-@dataclass
+@record
 class JobRun:
     """One job: what it was asked to do, what it knows so far, and what every script is told."""
 
@@ -31,13 +31,13 @@ class JobRun:
     diagnostics: Diagnostics
     raw: Spill
     transformed: Spill
-    job_context: dict[str, Any] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
+    job_context: dict[str, Any] = fresh(dict)
+    tables: list[Table] = fresh(list)
     total_rows: int = 0
     batch_rows: int = BATCH_ROWS
-    warnings: list[str] = field(default_factory=list)
-    _common: dict[str, Any] = field(default_factory=dict)
-    _states: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    warnings: list[str] = fresh(list)
+    _common: dict[str, Any] = fresh(dict)
+    _states: dict[tuple[str, str], dict[str, Any]] = fresh(dict)
 
     @property
     def manifest(self) -> Manifest:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 try:
@@ -28,6 +26,7 @@ except ImportError:
 
 from .errors import JobError
 from .manifest import Field, HookRef, Manifest
+from .records import record
 
 COMMON = ("job_id", "source_file", "sheet_name", "manifest", "env", "artifact", "job_context")
 _COLUMN = ("header", "values_sample", "column_index", "table_id", "table", "field_name", "field_meta", "state")
@@ -228,7 +227,7 @@ def read_only(value: Any) -> Any:
 # Functions and their signatures
 
 
-@dataclass(frozen=True)
+@record
 class Rule:
     """One function of a script, ready to be called with what its signature declares."""
 
@@ -264,36 +263,84 @@ class Rule:
         return entry
 
 
+_COROUTINE, _ASYNC_GENERATOR, _VARKEYWORDS = 0x80, 0x200, 0x08
+"""Flags of a code object, as the documentation of the module ``inspect`` lists them."""
+
+
+def _is_plain(function: Callable[..., Any]) -> bool:
+    """Whether a function's own code tells all about it, as with nearly all scripts; else ``inspect`` does, which is slow to import."""
+    return type(function) is FunctionType and not vars(function)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    if _is_plain(function):
+        return bool(function.__code__.co_flags & (_COROUTINE | _ASYNC_GENERATOR))
+    import inspect
+
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _line(function: Callable[..., Any]) -> int | None:
+    """Where a function begins in its script, seen through decorators."""
+    if not _is_plain(function):
+        import inspect
+
+        function = inspect.unwrap(function)
+    return getattr(getattr(function, "__code__", None), "co_firstlineno", None)
+
+
+def _parameters(function: Callable[..., Any]) -> Iterator[tuple[str, str, bool]]:
+    """Name, how it is passed (``place``, ``name``, ``all names``) and whether it must be. ``*args`` take nothing and are left out."""
+    if not _is_plain(function):
+        import inspect
+
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                yield parameter.name, "all names", False
+            elif parameter.kind is not parameter.VAR_POSITIONAL:
+                by = "place" if parameter.kind is parameter.POSITIONAL_ONLY else "name"
+                yield parameter.name, by, parameter.default is parameter.empty
+        return
+    code = function.__code__
+    by_place, named = code.co_posonlyargcount, code.co_argcount
+    optional_from = named - len(function.__defaults__ or ())
+    for at, name in enumerate(code.co_varnames[:named]):
+        yield name, "place" if at < by_place else "name", at < optional_from
+    only_named = code.co_varnames[named : named + code.co_kwonlyargcount]
+    for name in only_named:
+        yield name, "name", name not in (function.__kwdefaults__ or {})
+    if code.co_flags & _VARKEYWORDS:
+        yield "", "all names", False
+
+
 def accepted(function: Callable[..., Any], kind: str, script: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names to pass by name and by place; raises ``package_invalid`` for a parameter that nothing can satisfy."""
     known = PARAMETERS[kind]
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if _is_async(function):
         raise JobError(
             "package_invalid", f"{script}: {name} is async; scripts are called without an event loop", script=script, function=name
         )
     try:
-        signature = inspect.signature(function)
+        parameters = list(_parameters(function))
     except (ValueError, TypeError):
         raise JobError("package_invalid", f"{script}: the signature of {name} cannot be read", script=script, function=name) from None
     names: list[str] = []
     positional: list[str] = []
     everything = False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
+    for parameter, by, required in parameters:
+        if by == "all names":
             everything = True
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            continue
-        elif parameter.name in known:
-            (positional if parameter.kind is parameter.POSITIONAL_ONLY else names).append(parameter.name)
-        elif parameter.default is parameter.empty:
+        elif parameter in known:
+            (positional if by == "place" else names).append(parameter)
+        elif required:
             raise JobError(
                 "package_invalid",
-                f"{script}: {name} requires the parameter {parameter.name!r}, which nothing provides; "
+                f"{script}: {name} requires the parameter {parameter!r}, which nothing provides; "
                 f"known are {', '.join(sorted(known))}",
                 script=script,
                 function=name,
             )
-        elif parameter.kind is parameter.POSITIONAL_ONLY:
+        elif by == "place":
             break
     if everything:
         names = [one for one in sorted(known) if one not in positional]
@@ -304,7 +351,7 @@ def accepted(function: Callable[..., Any], kind: str, script: str, name: str) ->
 # The package
 
 
-@dataclass(frozen=True)
+@record
 class Scripts:
     """Every function the passes call, in the order they are called."""
 
@@ -389,14 +436,13 @@ class Package:
             if not (key.startswith(name) if prefix else key == name) or not callable(value) or isinstance(value, type):
                 continue
             names, positional = accepted(value, kind, script, key)
-            code = getattr(inspect.unwrap(value), "__code__", None)
             found.append(
                 Rule(
                     id=f"{module_name(script)}:{key}",
                     kind=kind,
                     script=script,
                     function=key,
-                    line=getattr(code, "co_firstlineno", None),
+                    line=_line(value),
                     version=version,
                     field=field,
                     target=value,

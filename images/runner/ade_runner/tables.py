@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from .records import fresh, record
 from .scripts import read_only
 from .spill import Spill
 from .values import Value
 
 
-@dataclass(frozen=True)
+@record
 class Piece:
     """A run of a column's values: one column of one batch of a store."""
 
@@ -56,7 +56,7 @@ class Stored:
         return found
 
 
-@dataclass
+@record
 class TableColumn:
     """One column. ``sheet_column`` is its 1-based place in the sheet."""
 
@@ -64,12 +64,12 @@ class TableColumn:
     header: str | None
     sheet_column: int
     values: Stored
-    sample: list[Value] = field(default_factory=list)
+    sample: list[Value] = fresh(list)
     target: str | None = None
     """The field it is mapped to."""
 
 
-@dataclass
+@record
 class Table:
     """One table of one sheet, with unique ids in the job."""
 
@@ -85,7 +85,7 @@ class Table:
     columns: list[TableColumn]
     rows: Stored
     """The sheet row of every data row."""
-    entry: dict[str, Any] = field(default_factory=dict)
+    entry: dict[str, Any] = fresh(dict)
     """Its object in the artifact."""
 
     @cached_property

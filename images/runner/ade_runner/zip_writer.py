@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from .records import record
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -22,7 +23,7 @@ _DOS_1980_01_01 = 0x0021
 _MAX_32 = 0xFFFFFFFF
 
 
-@dataclass
+@record
 class _Part:
     name: bytes
     offset: int

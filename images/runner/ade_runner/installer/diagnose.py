@@ -14,13 +14,13 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from .order import Asked, Order
 from .tools import Refused, canonical
+from ..records import record
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _PAGE_BYTES = 32 * 1024 * 1024
@@ -37,7 +37,7 @@ _ABSENT = re.compile(r"(?:Because|and) ([A-Za-z0-9._-]+)(?:[^\n]*?) (?:was not f
 _PIP_ABSENT = re.compile(r"No matching distribution found for ([^\s(]+)")
 
 
-@dataclass(frozen=True)
+@record
 class File:
     """A file that the index or a wheelhouse has."""
 

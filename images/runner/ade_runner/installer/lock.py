@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .tools import Refused, canonical
+from ..records import record
 
 
-@dataclass(frozen=True)
+@record
 class Locked:
     """One package of the lock."""
 

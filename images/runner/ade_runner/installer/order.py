@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .tools import Driver, canonical, driver
+from ..records import record
 
 
-@dataclass(frozen=True)
+@record
 class Asked:
     """One requirement of the package, as the engine read it."""
 
@@ -18,7 +18,7 @@ class Asked:
     hashes: frozenset[str]
 
 
-@dataclass(frozen=True)
+@record
 class Order:
     """The engine's order, from its ``JOB`` frame."""
 

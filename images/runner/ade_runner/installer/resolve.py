@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from .lock import Locked, read_pylock, read_report
 from .order import Order
 from .tools import Log
+from ..records import record
 
 
-@dataclass(frozen=True)
+@record
 class Resolved:
     """A resolution."""
 

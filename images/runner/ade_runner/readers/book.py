@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+from ade_runner.records import record
 from ade_runner.values import Value
 
 Merge = tuple[int, int, int, int]
@@ -14,7 +14,7 @@ Merge = tuple[int, int, int, int]
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@record
 class SheetInfo:
     """One worksheet. ``index`` counts worksheets from 1; ``visibility`` is ``visible``, ``hidden`` or ``very_hidden``."""
 
@@ -23,7 +23,7 @@ class SheetInfo:
     visibility: str
 
 
-@dataclass(frozen=True)
+@record
 class ReadLimits:
     """Bounds against files made to exhaust the reader. Sizes are in bytes.
 

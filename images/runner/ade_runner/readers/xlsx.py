@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from ade_runner.errors import JobError
 from ade_runner.readers import number_formats, shared_strings
@@ -13,13 +12,14 @@ from ade_runner.readers.number_formats import BUILT_IN, Shows
 from ade_runner.readers.package import Package, resolve
 from ade_runner.readers.shared_strings import SharedStrings
 from ade_runner.readers.xlsx_sheet import ColumnNumbers, SheetFacts, sheet_rows
+from ade_runner.records import record
 from ade_runner.values import Value
 
 _VISIBILITY = {"hidden": "hidden", "veryHidden": "very_hidden"}
 _MAX_CELL_FORMATS = 100_000  # Excel stops at 65,490
 
 
-@dataclass(frozen=True)
+@record
 class Relationship:
     """Where a relationship points; ``kind`` is the last word of its type, such as ``worksheet``."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from math import isfinite
 from operator import itemgetter
 
@@ -30,6 +29,7 @@ from ade_runner.readers.plain_rows import (
     starts_as_utf8,
 )
 from ade_runner.readers.shared_strings import SharedStrings
+from ade_runner.records import fresh, record
 from ade_runner.values import EXACT_DIGITS, Value
 
 ERROR_TEXTS = frozenset(
@@ -69,12 +69,12 @@ _whole_cell = itemgetter(0)
 _other_attributes = itemgetter(3)
 
 
-@dataclass
+@record
 class SheetFacts:
     """What is known about a sheet once its rows were read."""
 
-    merged: list[Merge] = field(default_factory=list)
-    error_cells: dict[str, int] = field(default_factory=dict)
+    merged: list[Merge] = fresh(list)
+    error_cells: dict[str, int] = fresh(dict)
 
     def count_error(self, text: str) -> None:
         key = text if text in ERROR_TEXTS else OTHER_ERROR

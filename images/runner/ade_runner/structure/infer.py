@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from ..errors import JobError
+from ..records import record
 from ..spill import Spill
 from ..tables import Piece, Stored
 from ..values import Value
@@ -26,7 +26,7 @@ Anchor = Callable[[int, int], str | None]
 """The header text of a cell above the header rows, by 1-based row and column."""
 
 
-@dataclass
+@record
 class Found:
     """One table: its columns (0-based in the sheet), header texts, and stored values."""
 
@@ -43,7 +43,7 @@ class Found:
     """Rows that were read as data and belong to the header: merged cells reach into them."""
 
 
-@dataclass
+@record
 class Skipped:
     """A block that is no table, and why."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..records import fresh, record
 from ..run import JobRun
 from ..scripts import Rule
 from ..values import Value
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 DATA = Verdict("data", {}, [])
 
 
-@dataclass(slots=True)
+@record
 class Surroundings:
     """What is known about the rows above, as the row detectors may see it."""
 
@@ -43,7 +43,7 @@ class Surroundings:
     """Data rows since the header."""
     width: int = 0
     """Columns of the table above, 0 when there is none."""
-    last: list[Value] = field(default_factory=list)
+    last: list[Value] = fresh(list)
     """The last data row above."""
 
     def hint(self) -> dict[str, Any]:

@@ -5,12 +5,12 @@ Only ranges, header candidates and counts per column stay in memory; values go t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import Any
 
 from ..channel import Progress
 from ..errors import JobError
+from ..records import fresh, record
 from ..spill import Spill
 from ..values import Value
 from .rows import Classifier, Surroundings, Verdict
@@ -34,7 +34,7 @@ MAX_TRACES = 20
 """Entries of ``row_classification`` per sheet: ranges, and rows with their traces besides the chosen headers."""
 
 
-@dataclass
+@record
 class Candidate:
     """A row labelled ``header``."""
 
@@ -45,16 +45,16 @@ class Candidate:
     """Cells that are words of the manifest."""
 
 
-@dataclass
+@record
 class Block:
     """A run of data rows and what stands above it."""
 
     header: Candidate | None = None
-    above: list[Candidate] = field(default_factory=list)
+    above: list[Candidate] = fresh(list)
     """Candidates over the header, nearest last."""
-    chunks: list[int] = field(default_factory=list)
+    chunks: list[int] = fresh(list)
     """Batches of the store; their first column is the sheet row."""
-    counts: list[int] = field(default_factory=list)
+    counts: list[int] = fresh(list)
     """Values per sheet column, from A."""
     rows: int = 0
     first_row: int = 0
