@@ -131,6 +131,27 @@ def test_rows_that_are_taken_mean_what_the_parser_makes_of_them(seed, monkeypatc
     assert taken > 50 and refused > 25  # it is worth something in both directions
 
 
+ODD = [
+    '<row r="2" r="2"><c r="A2"><v>1</v></c></row>', '<row r="2" a="1" a="2"/>', '<row r="2"><c r="A2"><f a="" a=""/><v>1</v></c></row>', '<row r="1"/>',
+    '<row r="02"><c r="A2"><v>1</v></c></row>', '<row r="2"><c r="A02"><v>1</v></c></row>', '<row r="2"><c r="A3"><v>1</v></c></row>',
+    '<row r="2"><c r="B2"><v>1</v></c><c r="A2"><v>2</v></c></row>', '<row r="2"><c r="A2"><v>1</v></c><c r="A2"><v>2</v></c></row>',
+    '<row r="2"><c r="BM2"><v>1</v></c></row>', '<row r="2"><c r="BN2"><v>1</v></c></row>', '<row r="2"><c r="XFE2"><v>1</v></c></row>',
+    '<row r="2"><c r="A2" t="s"><v>9</v></c></row>', '<row r="2"><c r="A2" t="s"><v></v></c></row>', '<row r="2"><c r="A2" t="b"><v/></c></row>',
+    '<row r="2"><c r="A2" s="01"><v>45000</v></c></row>', '<row r="2"><c r="A2" s="1"><v>1e999</v></c></row>', '<row r="1048577"/>', '<row r="2"><c r="A2"/>',
+    *(f'<row r="2"><c r="A2"><v>{text}</v></c></row>' for text in ("+5", "1_0", "inf", " 5", "5.", ".5", "1.e2", "-", "-0", "1e-400", "9" * 19, "\u0663")),
+    *(f'<row r="2"><c r="A2" t="str"><v>{text}</v></c></row>' for text in ("]]", "]]>", "&#7;", "&#xd800;", "&#+5;", "&x;", "\r", "\x07", "\ufffe")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_row_between_usual_ones_means_what_the_parser_makes_of_it(odd, monkeypatch):
+    rows = ROWS[0].format(1, 0) + odd + ROWS[0].format(3, 0)
+    package = Parts(
+        100_000, sheet=f"{HEAD}{rows}</sheetData></worksheet>".encode(), strings=f'<sst xmlns="{MAIN}"><si><t>a</t></si><si><t>b</t></si></sst>'.encode()
+    )
+    assert outcome(package, monkeypatch, taking=True) == outcome(package, monkeypatch, taking=False)
+
+
 def test_what_is_usual_does_not_reach_the_parser(monkeypatch):
     """Otherwise the comparison above would compare the parser with itself."""
     rows = "".join(ROWS[0].format(number, 1) + ROWS[1].format(number + 1, 2) + ROWS[2].format(number + 2, 3) for number in range(1, 3000, 3))
