@@ -154,6 +154,7 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
         "usr/bin/python3",
         "opt/ade/boot.py",
         "opt/ade/ade_runner/__init__.py",
+        "opt/ade/lib/ade_native.abi3.so",
         "opt/ade/lib/python_calamine/__init__.py",
     ] {
         assert!(files.contains_key(path), "{path} is missing");
@@ -198,7 +199,7 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
     let program = r#"
 import sys
 sys.path.insert(0, "/opt/ade/lib")
-import asyncio, bz2, ctypes, decimal, hashlib, json, lzma, multiprocessing, os, python_calamine, sqlite3, ssl, unittest, uuid
+import ade_native, asyncio, bz2, ctypes, decimal, hashlib, json, lzma, multiprocessing, os, python_calamine, sqlite3, ssl, unittest, uuid
 import xml.etree.ElementTree, zlib, zoneinfo
 assert sys.version_info[:2] == (3, 11), sys.version
 assert os.getuid() == 65532

@@ -52,6 +52,12 @@ ESSENTIAL_MODULES = {"_bz2", "_ctypes", "_decimal", "_hashlib", "_lzma", "_sqlit
 INSTALLERS = {"pip", "uv"}
 """Wheels of requirements.lock that go to /opt/ade/installer, out of the way of the runner's own."""
 
+MODULE = "ade_native.abi3.so"
+"""The runner's compiled module, in the context."""
+
+MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
+"""The field e_machine of an ELF file → architecture, of those that there are wheels for."""
+
 SHELL_NAMES = re.compile(r"(ba|da|z|k|fi|c|tc)?sh|busybox|toybox")
 
 
@@ -72,6 +78,13 @@ def is_elf(path: Path) -> bool:
     """Whether a regular file is an executable or a shared library."""
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
+
+
+def architecture(path: Path) -> str:
+    """What an ELF file runs on."""
+    with path.open("rb") as file:
+        machine = int.from_bytes(file.read(20)[18:20], sys.byteorder)
+    return MACHINES.get(machine, f"machine {machine}")
 
 
 def needed(binary: Path) -> Iterator[Path]:
@@ -154,11 +167,26 @@ def python(root: Root) -> str:
     return stdlib
 
 
+def module(root: Root, source: Path) -> None:
+    """The runner's compiled module, if it is for this system."""
+    own, given = architecture(Path(sys.executable).resolve()), architecture(source)
+    if given != own:
+        raise AssemblyError(
+            f"the runner's module is for {given} and the image for {own}: build the image with an ade that was compiled for {own}"
+        )
+    root.copy(source, f"/opt/ade/lib/{MODULE}")
+    command = [sys.executable, "-S", "-s", "-P", "-B", "-c", "import sys; sys.path[:0] = sys.argv[1:]; import ade_native"]
+    done = subprocess.run([*command, str(root.at("/opt/ade/lib"))], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise AssemblyError(f"the runner's module cannot be loaded, so ade must be compiled on an older system: {why}")
+
+
 def runner(root: Root, context: Path, wheels: Path) -> None:
     """The runner, and the wheels it depends on, already verified against requirements.lock by pip."""
     root.tree(context / "ade_runner", "/opt/ade/ade_runner", {"__pycache__"})
     root.copy(context / "boot.py", "/opt/ade/boot.py")
-    root.directory("/opt/ade/lib")
+    module(root, context / MODULE)
     found = sorted(wheels.glob("*.whl"))
     missing = INSTALLERS - {wheel.name.partition("-")[0] for wheel in found}
     if missing or len(found) == len(INSTALLERS):

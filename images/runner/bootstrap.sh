@@ -62,6 +62,15 @@ if [ "$mode" = wheels ]; then
     exit 0
 fi
 
+# The compiled part of the runner is for one architecture; the byte is the field e_machine of its ELF header.
+case $(od -An -tx1 -j18 -N1 "$context/ade_native.abi3.so" | tr -d ' ') in
+3e) compiled=amd64 ;;
+b7) compiled=arm64 ;;
+*) compiled=unknown ;;
+esac
+[ "$compiled" = "$architecture" ] ||
+    die "this ade is for $compiled and has no runner for $architecture; build the image with an ade that was compiled for $architecture"
+
 # --- Host tools ------------------------------------------------------------------------------------------------------
 # shellcheck source=/dev/null
 host_id=$(. /etc/os-release 2>/dev/null && printf '%s %s' "${ID-}" "${ID_LIKE-}") || host_id=
@@ -125,7 +134,7 @@ chmod 755 "$work"
 mkdir "$work/ade"
 say 'fetching the pinned wheels'
 fetch_wheels "$work/ade/wheels"
-cp -R "$context/ade_runner" "$context/boot.py" "$context/assemble.py" "$work/ade/"
+cp -R "$context/ade_runner" "$context/ade_native.abi3.so" "$context/boot.py" "$context/assemble.py" "$work/ade/"
 set -- --variant=extract --format=null --architectures="$architecture" \
     --include=python3-minimal,libpython3.11-stdlib,libstdc++6,libgcc-s1,zlib1g,libexpat1,ca-certificates,tzdata \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"'

@@ -1,4 +1,4 @@
-//! The embedded build context: `images/runner`, without its tests.
+//! The embedded build context: `images/runner`, without its tests, and the runner's module as `build.rs` compiled it.
 
 use include_dir::{Dir, DirEntry, include_dir};
 use sha2::{Digest, Sha256};
@@ -8,13 +8,16 @@ use std::path::Path;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/images/runner");
 
-/// The files of the context, `(path with slashes, content)`, sorted by path. What only a developer's tree holds (tests, caches)
-/// is no part of it, so that the digest is the same wherever the program was compiled.
+/// The compiled `images/runner/native`, for the architecture of this program.
+static MODULE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ade_native.abi3.so"));
+
+/// The files of the context, `(path with slashes, content)`, sorted by path. What only a developer's tree holds (tests, caches,
+/// sources of what is compiled) is no part of it, so that the digest is the same wherever the program was compiled.
 pub fn files() -> Vec<(String, &'static [u8])> {
     fn walk(directory: &'static Dir<'static>, found: &mut Vec<(String, &'static [u8])>) {
         for entry in directory.entries() {
             let name = entry.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.is_empty() || name.starts_with('.') || matches!(name, "tests" | "__pycache__") {
+            if name.is_empty() || name.starts_with('.') || matches!(name, "tests" | "native" | "__pycache__") {
                 continue;
             }
             match entry {
@@ -26,7 +29,7 @@ pub fn files() -> Vec<(String, &'static [u8])> {
             }
         }
     }
-    let mut found = Vec::new();
+    let mut found = vec![("ade_native.abi3.so".to_owned(), MODULE)];
     walk(&EMBEDDED, &mut found);
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found
@@ -103,12 +106,16 @@ mod tests {
     #[test]
     fn the_context_holds_what_both_routes_need_and_no_tests() {
         let names: Vec<String> = files().into_iter().map(|(name, _)| name).collect();
-        for name in
-            ["Dockerfile", "assemble.py", "boot.py", "bootstrap.sh", "requirements.lock", "ade_runner/__init__.py"]
-        {
+        for name in [
+            "Dockerfile", "ade_native.abi3.so", "assemble.py", "boot.py", "bootstrap.sh", "requirements.lock",
+            "ade_runner/__init__.py",
+        ] {
             assert!(names.iter().any(|found| found == name), "{name} is missing from {names:?}");
         }
-        assert!(!names.iter().any(|name| name.contains("tests/") || name.contains("__pycache__")), "{names:?}");
+        assert!(
+            !names.iter().any(|name| ["tests/", "native/", "__pycache__"].iter().any(|part| name.contains(part))),
+            "{names:?}"
+        );
     }
 
     #[test]

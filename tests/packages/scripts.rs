@@ -225,7 +225,7 @@ fn what_is_switched_off_is_only_parsed() {
 /// The runner's own table, from the runner.
 #[test]
 fn what_is_passed_is_what_the_runner_passes() {
-    let runner = concat!(env!("CARGO_MANIFEST_DIR"), "/images/runner");
+    let runner = concat!(env!("CARGO_MANIFEST_DIR"), "/images/runner:", env!("OUT_DIR"));
     let ask = "import json; from ade_runner.scripts import PARAMETERS as P; print(json.dumps({k: sorted(v) for k, v in P.items()}))";
     let output = Command::new("python3").args(["-B", "-c", ask]).env("PYTHONPATH", runner).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -10,6 +10,7 @@ from .manifest import Field
 from .run import JobRun
 from .scripts import Rule, read_only
 from .structure import SAMPLE_VALUES
+from .structure.scan import CHUNK_ROWS
 from .tables import Piece, Stored, Table
 from .values import VALUE_TYPES, Value, coerce
 
@@ -64,11 +65,13 @@ def transform_column(run: JobRun, table: Table, one: Field, rule: Rule, index: i
                 warnings.append(text if len(text) <= WARNING_CHARS else text[:WARNING_CHARS] + "…")
             else:
                 more += 1
+        stored = values if answer is None else answer
         try:
-            batch = run.transformed.append([values if answer is None else answer])
+            # In pieces of the size that the later passes read: each reading unpacks a whole piece.
+            for first in range(0, len(stored), CHUNK_ROWS):
+                result.add(Piece(run.transformed, run.transformed.append([stored[first : first + CHUNK_ROWS]]), 0))
         except OSError:
             raise JobError("disk_full", "the job's scratch space is full; have the scratch limit raised") from None
-        result.add(Piece(run.transformed, batch, 0))
         progress.advance(stop - start)
     column.values = result
     column.sample = result.read(0, SAMPLE_VALUES)

@@ -10,22 +10,18 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Sequence
-from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from ade_native import CellWriter
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, column_letters
 from ade_runner.errors import JobError
 from ade_runner.values import EXACT_DIGITS, Value, coerce
 from ade_runner.zip_writer import ZipWriter
 
-MAX_TEXT = 32_767
-"""Characters (UTF-16 code units) of a cell's text; from Excel's specifications and limits."""
-
 _LEVEL = 2  # of deflate: see the measurements in docs/users/formats.md
-_CELLS_PER_SLICE = 16_384
-_TEXT_PER_SLICE = 4 * 1024 * 1024  # characters
 _LARGEST_EXACT = 10**EXACT_DIGITS - 1
 
 _HEADER, _DATE, _DATE_TIME, _TIME, _ELAPSED = range(1, 6)
@@ -76,40 +72,12 @@ _STYLES = f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <xf numFmtId="167" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/></cellXfs>\
 <cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>"""
 
-# What a text must not hold as it is: markup, characters XML 1.0 forbids or changes (a carriage return would come back as a
-# line feed), surrogates without a partner, and anything that would be taken for an escape.
-_SPECIAL = re.compile("[&<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
-_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _BAD_SHEET_NAME = re.compile(r"[\[\]:*?/\\\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
 _EPOCH = datetime.date(1899, 12, 30).toordinal()
 _FIRST_DATE = datetime.date(1900, 1, 1)
 _AFTER_FALSE_LEAP_DAY = datetime.date(1900, 3, 1)
 _DAY_US = 86_400_000_000
-
-
-def _escape_match(match: re.Match[str]) -> str:
-    found = match[0]
-    named = _NAMED.get(found)
-    if named is not None:
-        return named
-    if "\ud800" <= found <= "\udfff":
-        return "\ufffd"
-    return f"_x{ord(found):04X}_"
-
-
-def escape(text: str) -> str:
-    """Text as the content of an inline string; read back, it is the same text (a lone surrogate becomes U+FFFD)."""
-    return _SPECIAL.sub(_escape_match, text)
-
-
-def _cut(text: str) -> str:
-    """At most ``MAX_TEXT`` UTF-16 code units, no character split."""
-    return text.encode("utf-16-le", "replace")[: MAX_TEXT * 2].decode("utf-16-le", "ignore")
-
-
-def _too_long(text: str) -> bool:
-    return len(text) * 2 > MAX_TEXT and len(text.encode("utf-16-le", "surrogatepass")) > MAX_TEXT * 2
 
 
 def date_serial(date: datetime.date) -> int | None:
@@ -122,6 +90,55 @@ def date_serial(date: datetime.date) -> int | None:
 
 def _clock_us(value: datetime.datetime | datetime.time) -> int:
     return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+_Rare = str | int | float | bool | None | tuple[int, int | float]
+
+
+def _rare(value: object) -> _Rare:
+    """What a value is in the sheet that ``CellWriter`` asks about: text, a number, or a style and its number."""
+    known = _RARE.get(type(value))
+    if known is not None:
+        return known(value)
+    plain = coerce(value)
+    known = _RARE.get(type(plain))
+    return plain if known is None else known(plain)  # type: ignore[return-value]
+
+
+def _int(value: int) -> _Rare:
+    if -_LARGEST_EXACT <= value <= _LARGEST_EXACT:
+        return value
+    try:
+        return str(value)
+    except ValueError:  # the interpreter's limit of digits
+        return hex(value)
+
+
+def _date(value: datetime.date) -> _Rare:
+    serial = date_serial(value)
+    return value.isoformat() if serial is None else (_DATE, serial)
+
+
+def _date_time(value: datetime.datetime) -> _Rare:
+    day = None if value.tzinfo is not None else date_serial(value.date())
+    return value.isoformat() if day is None else (_DATE_TIME, day + _clock_us(value) / _DAY_US)
+
+
+def _time(value: datetime.time) -> _Rare:
+    return value.isoformat() if value.tzinfo is not None else (_TIME, _clock_us(value) / _DAY_US)
+
+
+def _elapsed(value: datetime.timedelta) -> _Rare:
+    return _ELAPSED, value / datetime.timedelta(days=1)
+
+
+_RARE: dict[type, Callable[[Any], _Rare]] = {
+    int: _int,
+    datetime.date: _date,
+    datetime.datetime: _date_time,
+    datetime.time: _time,
+    datetime.timedelta: _elapsed,
+}
 
 
 class SheetWriter:
@@ -141,23 +158,11 @@ class SheetWriter:
                 f"The output would have {len(headers):,} columns; a worksheet holds {MAX_COLUMNS:,}."
                 " Turn off engine.writer.append_unmapped_columns or drop columns.",
             )
-        self.truncated_cells = 0
         self.rows_written = 0
         self._path = path
         self._part_path = path.with_name(f".{path.name}.part")
-        self._letters = [column_letters(i + 1) for i in range(len(headers))]
-        self._styled: dict[type, Callable[[str, str, object], str]] = {
-            str: self._text,
-            int: self._int,
-            float: self._float,
-            bool: self._bool,
-            type(None): self._none,
-            datetime.date: self._date,
-            datetime.datetime: self._date_time,
-            datetime.time: self._time,
-            datetime.timedelta: self._elapsed,
-        }
-        self._dates: dict[datetime.date, str] = {}
+        self._width = len(headers)
+        self._cells = CellWriter([column_letters(i + 1) for i in range(len(headers))], datetime.date, _rare)
         self._done = False
         self._file = self._part_path.open("wb")
         try:
@@ -180,27 +185,29 @@ class SheetWriter:
         columns = "".join(
             f'<col min="{i}" max="{i}" width="{width}" customWidth="1"/>' for i, width in enumerate(widths, 1)
         )
-        cells = "".join(
-            self._text(letters, "1", str(header), f' s="{_HEADER}"')
-            for letters, header in zip(self._letters, headers, strict=True)
-        )
+        row, _ = self._cells.rows([[str(header)] for header in headers], 0, 1, 1, _HEADER)
         self._write(
             (
                 f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n<worksheet xmlns="{_MAIN}">'
                 '<sheetViews><sheetView tabSelected="1" workbookViewId="0">'
                 '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/>'
                 '<selection pane="bottomLeft"/></sheetView></sheetViews>'
-                f'{f"<cols>{columns}</cols>" if columns else ""}<sheetData><row r="1">{cells}</row>'
+                f'{f"<cols>{columns}</cols>" if columns else ""}<sheetData>'
             ).encode()
+            + row
         )
+
+    @property
+    def truncated_cells(self) -> int:
+        return self._cells.truncated
 
     def write_columns(self, columns: Sequence[Sequence[Value]]) -> None:
         """Append rows, given by column: as many columns as headers, all of the same length.
 
         Raises ``JobError("output_too_large")`` when the sheet would pass Excel's number of rows.
         """
-        if len(columns) != len(self._letters):
-            raise ValueError(f"{len(columns)} columns for {len(self._letters)} headers")
+        if len(columns) != self._width:
+            raise ValueError(f"{len(columns)} columns for {self._width} headers")
         if not columns:
             return
         height = len(columns[0])
@@ -212,108 +219,13 @@ class SheetWriter:
                 f"The output would have more than {MAX_ROWS - 1:,} rows, which is all that a worksheet holds under its"
                 " header. Split the input.",
             )
-        step = max(1, _CELLS_PER_SLICE // len(columns))
-        for start in range(0, height, step):
-            self._write_slice([column[start : start + step] for column in columns])
-
-    def _write_slice(self, columns: Sequence[Sequence[Value]]) -> None:
-        height = len(columns[0])
-        if height > 1 and _text_length(columns) > _TEXT_PER_SLICE:
-            middle = height // 2
-            self._write_slice([column[:middle] for column in columns])
-            self._write_slice([column[middle:] for column in columns])
-            return
-        first = self.rows_written + 2
-        numbers = list(map(str, range(first, first + height)))
-        cells: list[Sequence[str]] = [[f'<row r="{number}">' for number in numbers]]
-        for letters, column in zip(self._letters, columns, strict=True):
-            cells.append(self._column(letters, numbers, column))
-        cells.append(["</row>"] * height)
-        self._write("".join(map("".join, zip(*cells, strict=True))).encode())
-        self.rows_written += height
-
-    def _column(self, letters: str, rows: list[str], column: Sequence[Value]) -> list[str]:
-        """The cells of one column: all at once when every value is of one plain type, else one by one."""
-        types = set(map(type, column))
-        if len(types) == 1:
-            kind = types.pop()
-            if kind is str and _all_plain(column):  # type: ignore[arg-type]
-                start = f'<c r="{letters}'
-                return [f'{start}{row}" t="inlineStr"><is><t>{v}</t></is></c>' for row, v in zip(rows, column)]
-            if kind is int and -_LARGEST_EXACT <= min(column) and max(column) <= _LARGEST_EXACT:  # type: ignore[type-var]
-                start = f'<c r="{letters}'
-                return [f'{start}{row}"><v>{v}</v></c>' for row, v in zip(rows, column)]
-            if kind is float and isfinite(sum(column)):  # type: ignore[arg-type]
-                start = f'<c r="{letters}'
-                return [f'{start}{row}"><v>{v!r}</v></c>' for row, v in zip(rows, column)]
-            if kind is type(None):
-                return [""] * len(rows)
-        styled = self._styled
-        foreign = self._foreign
-        return [styled.get(type(v), foreign)(letters, row, v) for row, v in zip(rows, column)]
-
-    def _none(self, letters: str, row: str, value: object) -> str:
-        return ""
-
-    def _text(self, letters: str, row: str, value: str, style: str = "") -> str:  # type: ignore[override]
-        if not value:
-            return ""
-        if len(value) * 2 > MAX_TEXT and _too_long(value):
-            value = _cut(value)
-            self.truncated_cells += 1
-        if _SPECIAL.search(value):
-            value = escape(value)
-        # An XML reader may drop white space at the ends unless told not to.
-        space = ' xml:space="preserve"' if value[0].isspace() or value[-1].isspace() else ""
-        return f'<c r="{letters}{row}"{style} t="inlineStr"><is><t{space}>{value}</t></is></c>'
-
-    def _int(self, letters: str, row: str, value: int) -> str:
-        if -_LARGEST_EXACT <= value <= _LARGEST_EXACT:
-            return f'<c r="{letters}{row}"><v>{value}</v></c>'
-        try:
-            return self._text(letters, row, str(value))
-        except ValueError:  # the interpreter's limit of digits
-            return self._text(letters, row, hex(value))
-
-    def _float(self, letters: str, row: str, value: float) -> str:
-        if isfinite(value):
-            return f'<c r="{letters}{row}"><v>{value!r}</v></c>'
-        if value != value:
-            return ""
-        return self._text(letters, row, "Infinity" if value > 0 else "-Infinity")
-
-    def _bool(self, letters: str, row: str, value: bool) -> str:
-        return f'<c r="{letters}{row}" t="b"><v>{value:d}</v></c>'
-
-    def _date(self, letters: str, row: str, value: datetime.date) -> str:
-        serial = self._dates.get(value)
-        if serial is None:
-            number = date_serial(value)
-            if number is None:
-                return self._text(letters, row, value.isoformat())
-            serial = str(number)
-            if len(self._dates) < 65_536:
-                self._dates[value] = serial
-        return f'<c r="{letters}{row}" s="{_DATE}"><v>{serial}</v></c>'
-
-    def _date_time(self, letters: str, row: str, value: datetime.datetime) -> str:
-        day = None if value.tzinfo is not None else date_serial(value.date())
-        if day is None:
-            return self._text(letters, row, value.isoformat())
-        return f'<c r="{letters}{row}" s="{_DATE_TIME}"><v>{day + _clock_us(value) / _DAY_US!r}</v></c>'
-
-    def _time(self, letters: str, row: str, value: datetime.time) -> str:
-        if value.tzinfo is not None:
-            return self._text(letters, row, value.isoformat())
-        return f'<c r="{letters}{row}" s="{_TIME}"><v>{_clock_us(value) / _DAY_US!r}</v></c>'
-
-    def _elapsed(self, letters: str, row: str, value: datetime.timedelta) -> str:
-        days = value / datetime.timedelta(days=1)
-        return f'<c r="{letters}{row}" s="{_ELAPSED}"><v>{days!r}</v></c>'
-
-    def _foreign(self, letters: str, row: str, value: object) -> str:
-        plain = coerce(value)
-        return self._styled[type(plain)](letters, row, plain)
+        lists = [column if type(column) is list else list(column) for column in columns]
+        at = 0
+        while at < height:
+            first = at
+            rows, at = self._cells.rows(lists, at, height, self.rows_written + 2)
+            self._write(rows)
+            self.rows_written += at - first
 
     def close(self) -> None:
         """Finish the workbook and move it into place. A second call does nothing."""
@@ -348,25 +260,3 @@ class SheetWriter:
             self.close()
         elif not self._done:
             self._abandon()
-
-
-def _text_length(columns: Sequence[Sequence[Value]]) -> int:
-    return sum(len(value) for column in columns for value in column if type(value) is str)
-
-
-def _all_plain(texts: Sequence[str]) -> bool:
-    """Whether texts can be written as they are. Says no too often rather than too rarely; the slow path is always right."""
-    together = "|".join(texts)
-    return (
-        together.isprintable()
-        and "&" not in together
-        and "<" not in together
-        and ">" not in together
-        and "_x" not in together
-        and "| " not in together
-        and " |" not in together
-        and together[:1] not in (" ", "|", "")
-        and together[-1] not in " |"
-        and "||" not in together
-        and len(max(texts, key=len)) * 2 <= MAX_TEXT
-    )

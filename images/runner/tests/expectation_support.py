@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from native_support import NATIVE
 
 RUNNER = Path(__file__).resolve().parent.parent
 REPOSITORY = RUNNER.parent.parent
@@ -126,7 +127,7 @@ def run(package: Path, inputs: Sequence[Path], root: Path, *, batch_rows: int | 
         "artifact": {"runtime": {}, "network": {}, "dependencies": {"status": "none"}},
     }
     (root / "job.json").write_text(json.dumps(job), "utf-8")
-    environment = {"PYTHONPATH": str(RUNNER), "PYTHONHASHSEED": "0", "TZ": "UTC", "LANG": "C.UTF-8", "PATH": "/usr/bin"}
+    environment = {"PYTHONPATH": f"{RUNNER}:{NATIVE}", "PYTHONHASHSEED": "0", "TZ": "UTC", "LANG": "C.UTF-8", "PATH": "/usr/bin"}
     environment |= {"HOME": str(root / "tmp"), "TMPDIR": str(root / "tmp")}
     command = [sys.executable, "-B", "-c", CHILD, str(root), *([str(batch_rows)] if batch_rows else [])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)

@@ -11,10 +11,11 @@ from fractions import Fraction
 import openpyxl
 import pytest
 import python_calamine
+from ade_native import MAX_TEXT
 from io_support import read_rows
 
 from ade_runner.errors import JobError
-from ade_runner.writer import MAX_TEXT, SheetWriter
+from ade_runner.writer import SheetWriter
 from ade_runner.zip_writer import ZipWriter
 
 

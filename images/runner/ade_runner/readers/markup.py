@@ -23,13 +23,13 @@ _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 class BoundedParser:
     """An expat parser for one part of a package, fed chunk by chunk; its failures name the part.
 
-    ``expat`` is the parser to put handlers on.
+    ``expat`` is the parser to put handlers on, ``fed`` how many bytes it was given.
     """
 
     def __init__(self, package: Package, part: str, *, namespaces: bool = False) -> None:
         self._package = package
         self._part = display_name(part)
-        self._fed = 0
+        self.fed = 0
         self.expat = expat.ParserCreate(namespace_separator=" ") if namespaces else expat.ParserCreate()
         self.expat.buffer_text = True
         self.expat.buffer_size = 65_536
@@ -50,8 +50,8 @@ class BoundedParser:
             ) from None
         except (LookupError, ValueError) as error:  # an encoding that does not exist or does not fit
             raise self.corrupt("is in an encoding that cannot be read") from error
-        self._fed += len(chunk)
-        if self._fed - self.expat.CurrentByteIndex > _MAX_TOKEN:
+        self.fed += len(chunk)
+        if self.fed - self.expat.CurrentByteIndex > _MAX_TOKEN:
             raise self.corrupt("has a tag or comment of more than 2 MiB")
         if len(self.expat.intern) > _MAX_NAMES:
             raise self.corrupt(f"uses more than {_MAX_NAMES:,} different tags")

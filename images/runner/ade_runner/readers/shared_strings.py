@@ -1,47 +1,16 @@
-"""The table of shared strings, held as one blob of UTF-8 and an array of offsets: about the size of its text."""
+"""Reads the table of shared strings into ``ade_native.SharedStrings``, which is about the size of its text."""
 
 from __future__ import annotations
 
-from array import array
-from itertools import accumulate
+from ade_native import SharedStrings
 
 from ade_runner.errors import JobError
 from ade_runner.readers.book import human_size
 from ade_runner.readers.markup import MAX_DEPTH, Attributes, BoundedParser, prefix_of, unescape
 from ade_runner.readers.package import Package
+from ade_runner.readers.plain import weave
 
-_HOT_STRINGS = 32_768  # decoded strings kept for reuse; the table lists strings by first appearance
-_HOT_LENGTH = 256  # characters; longer ones are decoded again
-
-
-class SharedStrings:
-    """Strings by position. ``get`` takes the position as the cell's text has it."""
-
-    def __init__(self) -> None:
-        self._blob = bytearray()
-        self._offsets = array("Q", [0])
-        self.hot: dict[str, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def extend(self, strings: list[str]) -> None:
-        encoded = [string.encode() for string in strings]
-        start = self._offsets.pop()
-        self._offsets.extend(accumulate(map(len, encoded), initial=start))
-        self._blob += b"".join(encoded)
-
-    def get(self, position: str) -> str | None:
-        """The string at a position; None when there is no such position."""
-        if not (position.isdecimal() and len(position) <= 12):
-            return None
-        at = int(position)
-        if at >= len(self._offsets) - 1:
-            return None
-        string = self._blob[self._offsets[at] : self._offsets[at + 1]].decode()
-        if len(self.hot) < _HOT_STRINGS and len(string) <= _HOT_LENGTH:
-            self.hot[position] = string
-        return string
+_ITEM_END = b"</si>"
 
 
 def load(package: Package, part: str) -> SharedStrings:
@@ -51,8 +20,8 @@ def load(package: Package, part: str) -> SharedStrings:
     limits = package.limits
     pieces: list[str] = []  # of the current text
     runs: list[str] = []  # of the current string
-    strings: list[str] = []  # complete, not yet in the table
     depth = phonetic = 0
+    item_end = 0  # where the last end tag of a string began, in bytes fed to the parser
     reading = False
     item = text = phonetic_run = ""
 
@@ -79,25 +48,22 @@ def load(package: Package, part: str) -> SharedStrings:
             raise parser.corrupt(f"nests more than {MAX_DEPTH} elements")
 
     def end(name: str) -> None:
-        nonlocal depth, phonetic, reading
+        nonlocal depth, phonetic, reading, item_end
         if name == text:
             reading = False
             if not phonetic:
                 runs.append("".join(pieces))
         elif name == item:
             string = runs[0] if len(runs) == 1 else "".join(runs)
-            strings.append(unescape(string) if "_x" in string else string)
+            table.append(unescape(string) if "_x" in string else string)
+            item_end = parser.expat.CurrentByteIndex
         elif depth == phonetic:
             phonetic = 0
         depth -= 1
 
-    parser.expat.StartElementHandler = root
-    parser.expat.CharacterDataHandler = pieces.append
-    for chunk in package.chunks(part, limits.max_shared_strings):
-        parser.feed(chunk)
-        if strings:
-            table.extend(strings)
-            strings.clear()
+    def parse(content: bytes) -> None:
+        """Feed the parser and see that no string's text piles up."""
+        parser.feed(content)
         if not reading:
             pieces.clear()
         if sum(map(len, pieces)) + sum(map(len, runs)) > limits.max_cell:
@@ -106,6 +72,15 @@ def load(package: Package, part: str) -> SharedStrings:
                 f"{package.name} has a text of more than {human_size(limits.max_cell)} in one cell"
                 f" (shared string {len(table) + 1:,}); shorten it and upload the workbook again.",
             )
-    parser.feed(b"", final=True)
-    table.extend(strings)
+
+    def between() -> int | None:
+        return None if depth or reading else item_end
+
+    def take(block: bytes, at: int) -> int:
+        return table.take(block, at, limits.max_cell)
+
+    parser.expat.StartElementHandler = root
+    parser.expat.CharacterDataHandler = pieces.append
+    for _ in weave(package.chunks(part, limits.max_shared_strings), parser, _ITEM_END, parse, between, take):
+        pass
     return table

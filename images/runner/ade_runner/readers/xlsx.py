@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ade_native import SharedStrings
+
 from ade_runner.errors import JobError
 from ade_runner.readers import number_formats, shared_strings
 from ade_runner.readers.book import Merge, SheetInfo
 from ade_runner.readers.markup import Attributes, scan
 from ade_runner.readers.number_formats import BUILT_IN, Shows
 from ade_runner.readers.package import Package, resolve
-from ade_runner.readers.shared_strings import SharedStrings
 from ade_runner.readers.xlsx_sheet import ColumnNumbers, SheetFacts, sheet_rows
 from ade_runner.records import record
 from ade_runner.values import Value

@@ -1,7 +1,7 @@
 """Streams the rows of one worksheet part.
 
-Rows in the usual spelling are recognized as a whole (``plain_rows``); whatever else the part holds goes through the XML
-parser, which never notices that rows were taken out of its sight. Both ways lead to the same functions for values. The
+Rows in the usual spelling are taken as a whole by ``ade_native`` (see ``plain``); whatever else the part holds goes through the
+XML parser, which never notices that rows were taken out of its sight, and which alone says what is wrong with a file. The
 parser's handlers run once per XML event, so they are closures over plain local variables. One chunk is read at a time and its
 rows are handed on before the next: memory does not depend on the number of rows.
 """
@@ -11,24 +11,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator
 from math import isfinite
-from operator import itemgetter
+
+from ade_native import PlainRows, SharedStrings
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, cell, parse_cell, parse_range
 from ade_runner.errors import JobError
 from ade_runner.readers.book import Merge, human_size
 from ade_runner.readers.markup import MAX_DEPTH, Attributes, BoundedParser, prefix_of, unescape
 from ade_runner.readers.package import CHUNK, Package
-from ade_runner.readers.plain_rows import (
-    CELL,
-    CELL_ATTRIBUTES,
-    ROW_END,
-    ROW_START,
-    SHEET_DATA,
-    dereference,
-    plain_text,
-    starts_as_utf8,
-)
-from ade_runner.readers.shared_strings import SharedStrings
+from ade_runner.readers.plain import weave
 from ade_runner.records import fresh, record
 from ade_runner.values import EXACT_DIGITS, Value
 
@@ -60,13 +51,7 @@ OTHER_ERROR = "#OTHER!"
 _EXACT = 10.0**EXACT_DIGITS
 _SPARSE_GAP = 64  # empty columns in a row past which it is kept by column until it is handed on
 _KNOWN_SERIALS = 65_536  # decoded dates kept for reuse
-_LONGEST_PLAIN_ROW = 2 * 1024 * 1024  # bytes; a longer one is left to the parser
-_MOST_ATTRIBUTES = 262_144  # spellings of style and type: four times Excel's number of styles
-_LONGEST_HEAD = 1024 * 1024  # bytes before the first row
-
-
-_whole_cell = itemgetter(0)
-_other_attributes = itemgetter(3)
+_ROW_END = b"</row>"
 
 
 @record
@@ -105,18 +90,17 @@ def sheet_rows(
     row: list[Value] = []
     sparse: dict[int, Value] | None = None  # instead of row, when it has wide gaps
     row_number = 0
-    row_digits = 1  # length of the row's number in cell references
+    row_text = "0"  # the row's number in cell references
+    row_digits = 1
     column = -1
     cell_type: str | None = None
     cell_style: str | None = None
     in_data = in_row = in_cell = reading = phonetic = False
-    parsed_rows = 0
-    attributes_seen: dict[str, tuple[str | None, str | None]] = {}
-    # A recognized cell's attributes as it spells them → style and type, where None is a number and "#date" a serial number.
+    row_end = 0  # where the last end tag of a row began, in bytes fed to the parser
     misplaced = 0
     depth = 0  # of elements other than row, c, v and t
     serials: dict[tuple[str | None, str], Value] = {}
-    hot = strings.hot
+    plain_rows = PlainRows(strings, date_formats, max_cell)
     C = ROW = V = T = IS = PHONETIC = MERGE = DATA = ""
 
     def root(name: str, _: Attributes) -> None:
@@ -144,7 +128,7 @@ def sheet_rows(
                     raise corrupt(f"has more than {MAX_COLUMNS:,} columns in row {row_number:,}")
             else:
                 known = columns.get(reference[:-row_digits])
-                column = locate(reference) if known is None else known
+                column = locate(reference) if known is None or not reference.endswith(row_text) else known
             cell_type = get("t")
             cell_style = get("s")
         elif name == V or name == T:
@@ -170,9 +154,7 @@ def sheet_rows(
                 else:
                     value = number(text)
             elif cell_type == "s":
-                value = hot.get(text)
-                if value is None:
-                    value = shared(text)
+                value = shared(text)
             else:
                 value = other_type(text, cell_type)
             if value is not None and value != "":
@@ -217,10 +199,10 @@ def sheet_rows(
                 facts.merged.append(merge)
 
     def end_other(name: str) -> None:
-        nonlocal in_data, in_row, phonetic, depth, parsed_rows
+        nonlocal in_data, in_row, phonetic, depth, row_end
         if name == ROW:
             in_row = False
-            parsed_rows += 1
+            row_end = parser.expat.CurrentByteIndex
             finish_row()
             return
         depth -= 1
@@ -235,75 +217,8 @@ def sheet_rows(
         elif name == DATA:
             in_data = False
 
-    def recognize(text: str, references: bool) -> bool:
-        """Take a row, given without its end tag; False, and nothing done, when any of it is unusual."""
-        nonlocal column
-        start = ROW_START.match(text)
-        if start is None:
-            return False
-        cells = CELL.findall(text, start.end())
-        if start.end() + sum(map(len, map(_whole_cell, cells))) != len(text):
-            return False
-        for spelling in set(map(_other_attributes, cells)):
-            if spelling not in attributes_seen and not learn_attributes(spelling):
-                return False
-        row_text = start[1]
-        begin_row(row_text)
-        append = row.append
-        for _, letters, digits, attributes, value_text, inline, formula_value in cells:
-            known = columns.get(letters)
-            if known is None or digits != row_text:
-                known = locate(letters + digits)
-            column = known
-            value_text = value_text or formula_value
-            if references and ("&" in value_text or "&" in inline):
-                value_text, inline = referenced(value_text), referenced(inline)
-            if value_text:
-                style, kind = attributes_seen[attributes]
-                if kind == "s":
-                    value = hot.get(value_text)
-                    if value is None:
-                        value = shared(value_text)
-                elif kind is None:
-                    value = int(value_text) if value_text.isdecimal() and len(value_text) < 16 else number(value_text)
-                elif kind == "#date":
-                    value = serials.get((style, value_text))
-                    if value is None:
-                        value = serial(value_text, style)
-                else:
-                    value = other_type(value_text, kind)
-                if value is None or value == "":
-                    continue
-            elif inline:
-                value = unescape(inline) if "_x" in inline else inline
-            else:
-                continue
-            if known == len(row) and sparse is None:
-                append(value)
-            else:
-                place(value)
-        finish_row()
-        return True
-
-    def learn_attributes(text: str) -> bool:
-        """Learn a spelling of a recognized cell's attributes; False when it is an unusual one."""
-        match = CELL_ATTRIBUTES.fullmatch(text)
-        if match is None or len(attributes_seen) >= _MOST_ATTRIBUTES:
-            return False
-        style, kind = match[1], match[2]
-        if kind is None or kind == "n":
-            kind = "#date" if style in date_formats else None
-        attributes_seen[text] = style, kind
-        return True
-
-    def referenced(text: str) -> str:
-        decoded = dereference(text)
-        if decoded is None:
-            raise corrupt(f"has a character reference that XML does not know in {here()}")
-        return decoded
-
     def begin_row(number_text: str | None) -> None:
-        nonlocal row, sparse, row_number, row_digits, column
+        nonlocal row, sparse, row_number, row_text, row_digits, column
         if number_text is None:
             this_number = row_number + 1
         elif number_text.isdecimal() and len(number_text) <= 7:
@@ -314,7 +229,8 @@ def sheet_rows(
             raise corrupt(f"has row {this_number:,} after row {row_number:,}")
         if this_number > MAX_ROWS:
             raise corrupt(f"has more than {MAX_ROWS:,} rows")
-        row_number, row_digits, column = this_number, len(str(this_number)), -1
+        row_number, row_text, column = this_number, str(this_number), -1
+        row_digits = len(row_text)
         row, sparse = [], None
 
     def finish_row() -> None:
@@ -354,7 +270,8 @@ def sheet_rows(
             raise corrupt(f"has a cell that is outside of a worksheet in row {row_number:,}") from None
         if at_row != row_number:
             raise corrupt(f"has a cell of row {at_row:,} in row {row_number:,}")
-        columns[reference[:-row_digits]] = at_column - 1
+        if len(columns) < MAX_COLUMNS:  # letters may be spelled in more ways than there are columns
+            columns[reference[:-row_digits]] = at_column - 1
         return at_column - 1
 
     def here() -> str:
@@ -433,25 +350,17 @@ def sheet_rows(
             if (texts or runs) and sum(map(len, texts)) + sum(map(len, runs)) > max_cell:
                 raise too_large()
 
-    def take(block: bytes) -> bool:
-        """Take a block of whole rows; False when the parser is not back between two rows afterwards."""
-        text = plain_text(block)
-        if text is None:
-            parse(block)
-            return in_data and depth == 1 and not in_row
-        references = "&" in text
-        rows = text.split("</row>")
-        rows.pop()  # what follows the last end tag: nothing
-        for at, row_text in enumerate(rows):
-            if len(row_text) <= max_cell and recognize(row_text, references):
-                continue
-            # The end tag may be none, but part of a comment or the like: then the parser will not have seen a row end.
-            before = parsed_rows
-            parse(f"{row_text}</row>".encode())
-            if not (in_data and depth == 1 and not in_row and parsed_rows == before + 1):
-                parse("".join(f"{rest}</row>" for rest in rows[at + 1 :]).encode())
-                return False
-        return True
+    def between() -> int | None:
+        return row_end if in_data and depth == 1 and not in_row else None
+
+    def take(block: bytes, at: int) -> int:
+        nonlocal row_number, row_text, row_digits, column
+        at, numbers, rows, last, last_column = plain_rows.take(block, at, row_number)
+        if last != row_number:
+            row_number, row_text, column = last, str(last), last_column
+            row_digits = len(row_text)
+            finished.extend(zip(numbers, rows))
+        return at
 
     def drain() -> Iterator[tuple[int, list[Value]]]:
         for at, values in finished:
@@ -460,39 +369,8 @@ def sheet_rows(
 
     parser.expat.StartElementHandler = root
     parser.expat.CharacterDataHandler = texts.append
-    chunks = package.chunks(part)
-    waiting = b""
-    recognizing = False
-    for chunk in chunks:  # the head, up to the first row
-        waiting += chunk
-        at = waiting.find(SHEET_DATA)
-        if at >= 0:
-            head, waiting = waiting[: at + len(SHEET_DATA)], waiting[at + len(SHEET_DATA) :]
-            parse(head)
-            recognizing = starts_as_utf8(head) and in_data and depth == 1
-            break
-        if len(waiting) > _LONGEST_HEAD:
-            break
-    while True:
-        cut = waiting.rfind(ROW_END) + len(ROW_END) if recognizing else len(waiting)
-        if recognizing and cut < len(ROW_END):
-            cut = 0
-            if len(waiting) > _LONGEST_PLAIN_ROW:
-                recognizing, cut = False, len(waiting)
-        if cut:
-            block, waiting = waiting[:cut], waiting[cut:]
-            if recognizing:
-                recognizing = take(block)
-            else:
-                parse(block)
-            yield from drain()
-        following = next(chunks, None)
-        if following is None:
-            break
-        waiting += following
-    parse(waiting)
-    parser.feed(b"", final=True)
-    yield from drain()
+    for _ in weave(package.chunks(part), parser, _ROW_END, parse, between, take):
+        yield from drain()
 
 
 def _dense(values: dict[int, Value]) -> list[Value]:

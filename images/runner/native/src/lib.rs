@@ -1,0 +1,29 @@
+//! `ade_native`: what the runner does once per cell of a large table, in a compiled module.
+//!
+//! It decides nothing that the Python around it does not decide too. The reader's side takes rows and shared strings in the one
+//! spelling that nearly every program writes and leaves all else, every error included, to the XML parser; the writer's side asks
+//! Python for the values that are rare. Its input is hostile: no unsafe code, nothing that panics on content, nothing that grows
+//! with it beyond a fixed bound.
+
+#![forbid(unsafe_code)]
+
+mod cells;
+mod rows;
+mod strings;
+mod text;
+
+use pyo3::prelude::*;
+
+/// The module, as Python imports it.
+#[pymodule]
+mod ade_native {
+    /// UTF-16 code units of a cell's text; from Excel's specifications and limits.
+    #[pymodule_export]
+    const MAX_TEXT: usize = crate::cells::MAX_TEXT;
+    #[pymodule_export]
+    use crate::cells::CellWriter;
+    #[pymodule_export]
+    use crate::rows::PlainRows;
+    #[pymodule_export]
+    use crate::strings::SharedStrings;
+}
