@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ade_native import set_dumpable
+
 from . import frames
-from .processes import set_dumpable
 
 _PROGRESS_INTERVAL = 0.1
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ade_native import set_dumpable
+
 from . import cgroup
 from .artifact import Artifact
 from .channel import Channel, Progress
@@ -26,7 +28,6 @@ from .findings import MAX_DIAGNOSTICS, Finding, Findings, finding
 from .manifest import Field, HookRef, Manifest, load_manifest
 from .mapping import detect
 from .pipeline import NO_SCRIPTS, stage
-from .processes import set_dumpable
 from .records import record
 from .run import JobRun
 from .scripts import Diagnostics, Package, Rule, Scripts, exception_name, exception_text, locate, raise_if_fatal

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 
 import _signal as signal  # the module around it makes enums of all numbers, which takes longer than any other import here
 
-_PR_SET_DUMPABLE = 4
 _REAP_BUDGET_S = 5.0
-
-
-def set_dumpable(dumpable: bool) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 def kill_children() -> None:

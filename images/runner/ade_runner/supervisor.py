@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import _signal as signal  # see processes.py
+from ade_native import set_dumpable
 
 from . import RUNNER_VERSION, cgroup, child, frames
 from .deps_volume import overfull, set_fault
@@ -26,7 +27,7 @@ from .engine import Engine, EngineGone, InputArchive, unpack
 from .findings import Finding, Findings, finding
 from .frames import Frame, ProtocolError
 from .outputs import collect
-from .processes import drain, kill_children, kill_everything, set_dumpable, wakeup_pipe
+from .processes import drain, kill_children, kill_everything, wakeup_pipe
 from .relay import CHILD_EVENTS, INSTALLER_EVENTS, LogLines, Relay
 
 ROOT = Path("/job")

@@ -1,4 +1,4 @@
-//! `ade_native`: what the runner does once per cell of a large table, in a compiled module.
+//! `ade_native`: what the runner does once per cell of a large table, in a compiled module, and one system call of its supervisor.
 //!
 //! It decides nothing that the Python around it does not decide too. The reader's side takes rows and shared strings in the one
 //! spelling that nearly every program writes and leaves all else, every error included, to the XML parser; the writer's side asks
@@ -13,6 +13,17 @@ mod strings;
 mod text;
 
 use pyo3::prelude::*;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+/// Whether other processes of the same user may look into this one (prctl(2), `PR_SET_DUMPABLE`).
+///
+/// # Errors
+/// What the kernel refused, as `OSError`.
+#[pyfunction]
+fn set_dumpable(dumpable: bool) -> PyResult<()> {
+    let behavior = if dumpable { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    Ok(set_dumpable_behavior(behavior).map_err(std::io::Error::from)?)
+}
 
 /// The module, as Python imports it.
 #[pymodule]
@@ -20,6 +31,8 @@ mod ade_native {
     /// UTF-16 code units of a cell's text; from Excel's specifications and limits.
     #[pymodule_export]
     const MAX_TEXT: usize = crate::cells::MAX_TEXT;
+    #[pymodule_export]
+    use super::set_dumpable;
     #[pymodule_export]
     use crate::cells::CellWriter;
     #[pymodule_export]
