@@ -21,6 +21,10 @@ MAX_SAVED_BYTES = 64 * 1024 * 1024
 """A saved artifact larger than this is not read back: the runner does not write such files, so scripts did."""
 
 
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+"""JSON as the runner writes it into files."""
+
+
 def timestamp() -> str:
     """Now, in UTC, to the millisecond."""
     now = datetime.datetime.now(datetime.UTC)
@@ -125,7 +129,12 @@ class Artifact:
         try:
             temporary.unlink(missing_ok=True)
             with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                json.dump(self.data, file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+                between = "{"
+                # A block at a time: json.dump would not use the compiled encoder, and all at once would be in memory as a whole.
+                for name, block in self.data.items():
+                    file.write(f'{between}"{name}":{encode(block)}')
+                    between = ","
+                file.write("}")
             os.replace(temporary, self._path)
         except OSError as fault:
             raise_if_fatal(fault)

@@ -4,11 +4,11 @@ not parse workbooks itself. Nothing of the package is looked at."""
 from __future__ import annotations
 
 import datetime
-import json
 import zlib
 from pathlib import Path
 from typing import Any, TextIO
 
+from .artifact import encode
 from .channel import Channel
 from .errors import JobError
 from .readers import Book, open_book
@@ -61,8 +61,7 @@ def _write(book: Book, file: TextIO) -> None:
 
 
 def _line(file: TextIO, value: object) -> None:
-    json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
-    file.write("\n")
+    file.write(f"{encode(value)}\n")
 
 
 def as_cell(value: Value) -> tuple[str, str] | None:

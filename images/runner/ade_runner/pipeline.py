@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .artifact import OUTPUT_NAME, Artifact
+from .artifact import OUTPUT_NAME, Artifact, encode
 from .channel import Channel, captured_output
 from .errors import JobError
 from .generate import plan_output, write_output
@@ -124,7 +124,7 @@ def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostic
     try:
         path.unlink(missing_ok=True)
         with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(record, file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            file.write(encode(record))
     except OSError as fault:
         raise_if_fatal(fault)
         raise JobError("script_error", "out/activation.json cannot be written: a script changed /job/out") from None
