@@ -7,6 +7,7 @@ nothing is unpickled that did not come from here.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zlib
 from collections.abc import Sequence
@@ -27,10 +28,14 @@ class _Column(NamedTuple):
 
 
 class Spill:
-    """Batches of columns at ``path``. ``OSError`` (no space left) passes through; the batch is then not counted."""
+    """Batches of columns at ``path``. ``OSError`` (no space left) passes through; the batch is then not counted.
+
+    It belongs to one process. A copy that a script forked and that came back into the runner would share the place in the file with
+    the original, and take the file away when it is done; it ends as soon as it touches the store."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._pid = os.getpid()
         self._file = path.open("w+b", buffering=0)
         path.chmod(0o600)
         self._columns: list[list[_Column]] = []
@@ -43,6 +48,7 @@ class Spill:
 
     def append(self, columns: Sequence[list[Value]]) -> int:
         """Store one batch of equally long columns; returns its number, from 0."""
+        self._end_copies()
         height = len(columns[0]) if columns else 0
         if any(len(column) != height for column in columns):
             raise ValueError("columns of unequal length")
@@ -74,6 +80,7 @@ class Spill:
 
     def column(self, batch: int, column: int) -> list[Value]:
         """One column of one batch, both from 0."""
+        self._end_copies()
         place = self._columns[batch][column]
         self._file.seek(place.offset)
         content = bytearray(place.size)
@@ -85,6 +92,10 @@ class Spill:
             done += count
         return pickle.loads(zlib.decompress(content) if place.packed else content)  # type: ignore[no-any-return]
 
+    def _end_copies(self) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)
+
     def height(self, batch: int) -> int:
         """Rows of a batch."""
         return self._heights[batch]
@@ -95,6 +106,7 @@ class Spill:
 
     def close(self) -> None:
         """Delete the file. A second call does nothing."""
+        self._end_copies()
         self._file.close()
         self._path.unlink(missing_ok=True)
 

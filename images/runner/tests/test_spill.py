@@ -1,3 +1,4 @@
+import os
 import datetime
 import errno
 import random
@@ -78,3 +79,16 @@ def test_a_full_disk_is_an_oserror_and_earlier_batches_stay_readable(tmp_path):
         assert spill.column(0, 0) == ["kept"] * 10
         assert spill.append([["next"]]) == 1
         assert spill.column(1, 0) == ["next"]
+
+
+@pytest.mark.parametrize("touch", [lambda store: store.column(0, 0), lambda store: store.append([[1]]), lambda store: store.close()])
+def test_a_forked_copy_ends_where_it_touches_the_store(tmp_path, touch):
+    path = tmp_path / "s"
+    with Spill(path) as store:
+        store.append([["a", "b"]])
+        copy = os.fork()
+        if copy == 0:
+            touch(store)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+        assert path.exists() and store.column(0, 0) == ["a", "b"] and store.batches == 1
