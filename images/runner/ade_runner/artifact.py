@@ -132,7 +132,7 @@ class Artifact:
                 between = "{"
                 # A block at a time: json.dump would not use the compiled encoder, and all at once would be in memory as a whole.
                 for name, block in self.data.items():
-                    file.write(f'{between}"{name}":{encode(block)}')
+                    file.write(f"{between}{encode(name)}:{encode(block)}")
                     between = ","
                 file.write("}")
             os.replace(temporary, self._path)

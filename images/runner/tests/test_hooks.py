@@ -198,6 +198,15 @@ def test_on_job_end_runs_without_a_usable_artifact(bench, content):
     assert done.artifact["job"]["status"] == "cancelled"
 
 
+def test_an_artifact_that_a_script_added_to_is_still_json(bench):
+    root, job = bench.prepare({"b.xlsx": SHEET}, *hooked({"on_job_end": SAY}))
+    run_job(job, root, ListChannel())
+    path = root / "out/artifact.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'a "key"': 1}))
+    run_job_end(job, root, ListChannel(), {"kind": "timeout", "message": "m", "pass": None})
+    assert json.loads(path.read_text())['a "key"'] == 1
+
+
 def test_print_becomes_events_of_bounded_length(bench):
     source = """
         import sys

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .tools import Refused, canonical
 from ..records import record
+from .tools import Refused, canonical
 
 
 @record

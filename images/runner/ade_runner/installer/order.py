@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tools import Driver, canonical, driver
 from ..records import record
+from .tools import Driver, canonical, driver
 
 
 @record

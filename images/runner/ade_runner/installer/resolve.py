@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..records import record
 from .lock import Locked, read_pylock, read_report
 from .order import Order
 from .tools import Log
-from ..records import record
 
 
 @record
