@@ -213,8 +213,30 @@ uncompiled = [name for name, module in sys.modules.items()
 assert not uncompiled, uncompiled
 print("fine")
 "#;
-    let said = run(docker, image, &["python3", "-S", "-s", "-P", "-B", "-X", "utf8", "-c", program]).await;
-    assert_eq!(said.trim(), "fine");
+    let parked = r#"
+import sys
+sys.path.insert(0, "/opt/ade")
+import boot, re
+from re import _compiler
+def unknown(pattern, flags=0):
+    raise AssertionError(f"compiled while loading: {pattern!r}")
+compile, _compiler.compile, before = _compiler.compile, unknown, set(sys.modules)
+boot.start()
+_compiler.compile = compile
+files = [name for name in set(sys.modules) - before
+         if (spec := getattr(sys.modules[name], "__spec__", None)) and spec.origin not in ("built-in", "frozen") and name not in sys.meta_path[0].modules]
+assert not files, f"loaded from a file of their own: {files}"
+left = [name for name in boot.STAND_INS if name in sys.modules]
+assert not left, left
+import pathlib, shutil, tarfile, zipfile
+assert type(shutil) is type(sys) and zipfile.pathlib.PurePath is pathlib.PurePath and tarfile.shutil.copy is shutil.copy
+assert re.compile("a+(?P<b>c)").match("aac")["b"] == "c" and re.compile(r"\d+").fullmatch("12")
+print("fine")
+"#;
+    for program in [program, parked] {
+        let said = run(docker, image, &["python3", "-S", "-s", "-P", "-B", "-X", "utf8", "-c", program]).await;
+        assert_eq!(said.trim(), "fine");
+    }
 }
 
 /// The digests of an image's layers: of the archives of its root file system.

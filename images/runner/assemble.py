@@ -288,31 +288,50 @@ LIST_LOADED = """
 import sys
 before = set(sys.modules)
 sys.path[:0] = sys.argv[1:]
-from ade_runner import supervisor
-supervisor.preload()
-specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items() if name not in before and name != "__main__"]
-print([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec])
+from re import _compiler
+import _sre, boot
+anew, asked, patterns = _compiler.compile, [], {}
+
+def compile(text, flags=0):
+    asked.append((text, int(flags)))
+    return anew(text, flags)
+
+class Watched:
+    def __getattr__(self, name):
+        return getattr(_sre, name)
+
+    def compile(self, text, flags, code, groups, by_name, names):
+        patterns[asked[-1]] = int(flags), [int(part) for part in code], groups, dict(by_name), names
+        return _sre.compile(text, flags, code, groups, by_name, names)
+
+_compiler.compile, _compiler._sre = compile, Watched()
+boot.load({})
+specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items() if name not in before and name != "boot"]
+print(([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec], patterns))
 """
-"""What a parked supervisor has loaded, asked of the interpreter that the image gets. It imports nothing by itself, which would be
-missing from the answer."""
+"""What a parked supervisor has loaded, and what regular expressions it has compiled to what, asked of the interpreter that the image
+gets. Nothing is imported before it looks at what is there, which would be missing from the answer."""
 
 
 def bundle(root: Root) -> None:
-    """The bytecode of what a parked supervisor loads, in the one file that boot.py reads."""
+    """What a parked supervisor loads and compiles, in the one file that boot.py reads."""
     command = [sys.executable, "-S", "-s", "-P", "-B", "-X", "utf8", "-c", LIST_LOADED]
     paths = [str(root.at("/opt/ade")), str(root.at("/opt/ade/lib"))]
     listing = subprocess.run(command + paths, capture_output=True, text=True, check=False)
     if listing.returncode != 0:
         raise AssemblyError(f"the supervisor cannot be loaded: {listing.stderr.strip()}")
-    modules: dict[str, tuple[bool, str, bytes]] = {}
-    for name, is_package, origin in sorted(ast.literal_eval(listing.stdout), key=itemgetter(0)):
-        if origin is None or not origin.endswith(".py"):
+    loaded, patterns = ast.literal_eval(listing.stdout)
+    modules: dict[str, tuple[bool, str, bytes | None]] = {}
+    for name, is_package, origin in sorted(loaded, key=itemgetter(0)):
+        if origin is None or not origin.endswith((".py", ".so")):
             continue
         inside = origin.removeprefix(str(root.path))
-        cached = root.at(importlib.util.cache_from_source(inside))
-        # The 16 bytes before the code are the file's own header (PEP 552).
-        modules[name] = (is_package, inside, cached.read_bytes()[16:])
-    root.at("/opt/ade/bundle").write_bytes(marshal.dumps(modules))
+        code = None
+        if origin.endswith(".py"):
+            # The 16 bytes before the code are the file's own header (PEP 552).
+            code = root.at(importlib.util.cache_from_source(inside)).read_bytes()[16:]
+        modules[name] = (is_package, inside, code)
+    root.at("/opt/ade/bundle").write_bytes(marshal.dumps((modules, patterns)))
 
 
 def settle(root: Root) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from .errors import JobError
+from .files import discard
 from .manifest import Manifest
 from .scripts import Diagnostics, raise_if_fatal
 
@@ -34,16 +34,16 @@ def timestamp() -> str:
 class Artifact:
     """The artifact of one job; ``data`` is JSON throughout."""
 
-    def __init__(self, data: dict[str, Any], folder: Path, diagnostics: Diagnostics) -> None:
+    def __init__(self, data: dict[str, Any], folder: str, diagnostics: Diagnostics) -> None:
         self.data = data
-        self._path = folder / ARTIFACT_NAME
+        self._path = f"{folder}/{ARTIFACT_NAME}"
         self._diagnostics = diagnostics
         self._earlier: list[Any] = []
         """Diagnostics that an artifact read back already had."""
 
     @classmethod
     def begin(
-        cls, job: dict[str, Any], folder: Path, diagnostics: Diagnostics, manifest: Manifest | None = None
+        cls, job: dict[str, Any], folder: str, diagnostics: Diagnostics, manifest: Manifest | None = None
     ) -> Artifact:
         """The artifact of a job that has not done anything yet."""
         inputs = job.get("inputs") or []
@@ -91,14 +91,15 @@ class Artifact:
         return cls(data, folder, diagnostics)
 
     @classmethod
-    def saved(cls, job: dict[str, Any], folder: Path, diagnostics: Diagnostics) -> Artifact:
+    def saved(cls, job: dict[str, Any], folder: str, diagnostics: Diagnostics) -> Artifact:
         """The artifact as last saved, or a new one when there is none that can be used: the file may be a script's."""
-        path = folder / ARTIFACT_NAME
+        path = f"{folder}/{ARTIFACT_NAME}"
         fresh = cls.begin(job, folder, diagnostics)
         try:
-            if path.is_symlink() or path.stat().st_size > MAX_SAVED_BYTES:
+            if os.path.islink(path) or os.path.getsize(path) > MAX_SAVED_BYTES:
                 return fresh
-            data = json.loads(path.read_text(encoding="utf-8"))
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
         except (OSError, ValueError, RecursionError):
             return fresh
         blocks = {key: type(value) for key, value in fresh.data.items() if isinstance(value, (dict, list))}
@@ -125,10 +126,10 @@ class Artifact:
     def save(self) -> None:
         """Replaces the file in one step; raises ``disk_full`` when it does not fit."""
         self.data["diagnostics"] = self._earlier + self._diagnostics.entries()
-        temporary = self._path.with_suffix(".tmp")
+        temporary = self._path.removesuffix(".json") + ".tmp"
         try:
-            temporary.unlink(missing_ok=True)
-            with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            discard(temporary)
+            with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
                 between = "{"
                 # A block at a time: json.dump would not use the compiled encoder, and all at once would be in memory as a whole.
                 for name, block in self.data.items():

@@ -4,8 +4,8 @@ not parse workbooks itself. Nothing of the package is looked at."""
 from __future__ import annotations
 
 import datetime
+import os
 import zlib
-from pathlib import Path
 from typing import Any, TextIO
 
 from .artifact import encode
@@ -29,16 +29,16 @@ _KINDS: dict[type, str] = {
 }
 
 
-def read_cells(job: dict[str, Any], root: Path, channel: Channel) -> None:
+def read_cells(job: dict[str, Any], root: str, channel: Channel) -> None:
     """Writes ``cells.ndjson``: ``{"sheet": name}``, then ``[row number, cells]`` of every row that has a value."""
     channel.phase("read")
-    (root / "out").mkdir(exist_ok=True)
+    os.makedirs(f"{root}/out", exist_ok=True)
     error: dict[str, Any] | None = None
     given = job["inputs"][0]
     try:
-        book = open_book(root / given["path"], given["name"])
+        book = open_book(f"{root}/{given['path']}", given["name"])
         try:
-            with (root / "out" / CELLS_NAME).open("x", encoding="utf-8", errors="replace") as file:
+            with open(f"{root}/out/{CELLS_NAME}", "x", encoding="utf-8", errors="replace") as file:
                 _write(book, file)
         finally:
             book.close()

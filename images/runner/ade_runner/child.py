@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from ade_native import set_dumpable
@@ -102,7 +101,7 @@ def _shrink(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def run(job: dict[str, Any], root: Path, channel_fd: int, ended: dict[str, Any] | None) -> int:
+def run(job: dict[str, Any], root: str, channel_fd: int, ended: dict[str, Any] | None) -> int:
     """Does the child's work and returns its exit code. ``ended`` is the error of a first child that died or was stopped."""
     channel = PipeChannel(channel_fd)
     if job.get("lock_sha256") is not None:

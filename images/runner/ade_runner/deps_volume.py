@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-DEPS = Path("/deps")
+DEPS = "/deps"
 _SPARE_DISK = 256 * 1_048_576
 """What an installer leaves free on the engine's disk, bytes."""
 
@@ -18,7 +17,8 @@ def set_fault(job: dict[str, Any]) -> str | None:
     if lock is None:
         return None
     try:
-        found = (DEPS / "whole").read_text(encoding="ascii")
+        with open(f"{DEPS}/whole", encoding="ascii") as file:
+            found = file.read()
     except (OSError, ValueError):
         found = ""
     return None if found == lock else "the dependency set of this package is not what it was; it is made anew on the next try"
@@ -36,7 +36,7 @@ def overfull(limit: int) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _usage(folder: Path) -> int:
+def _usage(folder: str) -> int:
     """Bytes on disk below a folder. What vanishes meanwhile is not counted."""
     total = 0
     for here, _, names in os.walk(folder):

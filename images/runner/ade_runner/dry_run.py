@@ -15,7 +15,6 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from ade_native import set_dumpable
@@ -67,15 +66,15 @@ class Try:
     hook: HookRef | None = None
 
 
-def dry_run(job: dict[str, Any], root: Path, channel: Channel, seconds: float = SCRIPT_SECONDS) -> None:
+def dry_run(job: dict[str, Any], root: str, channel: Channel, seconds: float = SCRIPT_SECONDS) -> None:
     """Tries all scripts of ``/job/package`` and sends one completion record with everything that there is to say about them."""
     channel.phase("validate")
     try:
-        manifest = load_manifest(root / "package")
+        manifest = load_manifest(f"{root}/package")
     except JobError as fault:
         channel.result(False, fault.as_dict("validate"), None)
         return
-    tries = plan(Package(root / "package", manifest))
+    tries = plan(Package(f"{root}/package", manifest))
     found = Findings(channel.found)
     deadline = time.monotonic() + int(job["limits"]["timeout_ms"]) / 1000 * SHARE_OF_TIMEOUT
     at = 0
@@ -107,7 +106,7 @@ def plan(package: Package) -> list[Try]:
 
 def _round(
     job: dict[str, Any],
-    root: Path,
+    root: str,
     manifest: Manifest,
     tries: list[Try],
     start: int,
@@ -280,7 +279,7 @@ class _Told(Diagnostics):
         if not self._context.missed:
             super().refused(code, rule, message)
 
-    def fault(self, code: str, rule: Rule, fault: BaseException, package: Path, place: Any = None) -> None:
+    def fault(self, code: str, rule: Rule, fault: BaseException, package: str, place: Any = None) -> None:
         raise_if_fatal(fault)
         if self._context.missed:
             return
@@ -290,7 +289,7 @@ class _Told(Diagnostics):
         self.add(code, message, script=script or rule.script, function=function or rule.function, line=line or rule.line)
 
 
-def _become_worker(write: int, job: dict[str, Any], root: Path, manifest: Manifest, tries: list[Try], start: int) -> NoReturn:
+def _become_worker(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -304,10 +303,10 @@ def _become_worker(write: int, job: dict[str, Any], root: Path, manifest: Manife
         os._exit(code)
 
 
-def _work(write: int, job: dict[str, Any], root: Path, manifest: Manifest, tries: list[Try], start: int) -> None:
-    (root / "out").mkdir(exist_ok=True)
+def _work(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int) -> None:
+    os.makedirs(f"{root}/out", exist_ok=True)
     diagnostics = Diagnostics()
-    artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
+    artifact = Artifact.begin(job, f"{root}/out", diagnostics, manifest)
     ours = os.getpid()
     with stage(job, root, _Silence(), manifest, artifact, diagnostics) as run:
         run.job_context = _Context(manifest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tarfile
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import frames
@@ -88,7 +87,7 @@ class InputArchive:
             pass
 
 
-def unpack(archive: InputArchive, root: Path) -> None:
+def unpack(archive: InputArchive, root: str) -> None:
     """Writes the input archive below ``root``. Only regular files with plain relative names exist in it; anything else
     is a broken engine and refused."""
     with tarfile.open(fileobj=archive, mode="r|", bufsize=_CHUNK) as tar:
@@ -96,8 +95,8 @@ def unpack(archive: InputArchive, root: Path) -> None:
             parts = member.name.split("/")
             if not member.isreg() or member.name.startswith("/") or any(part in ("", ".", "..") for part in parts):
                 raise ProtocolError(f"input archive: entry {member.name!r} is not a plain file")
-            target = root.joinpath(*parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = "/".join((root, *parts))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             source = tar.extractfile(member)
             with open(target, "xb") as file:
                 while source is not None and (chunk := source.read(_CHUNK)):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import JobError
@@ -89,13 +89,14 @@ class Manifest:
         return [one for one in self.fields if one.enabled]
 
 
-def load_manifest(package: Path) -> Manifest:
+def load_manifest(package: str) -> Manifest:
     """Reads ``manifest.json`` of an unpacked package; raises ``package_invalid`` with a JSON pointer in the message."""
-    path = package / "manifest.json"
+    path = f"{package}/manifest.json"
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        if os.path.getsize(path) > MAX_MANIFEST_BYTES:
             raise _invalid("", f"manifest.json is larger than {MAX_MANIFEST_BYTES:,} bytes; move bulk data to resources/")
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open(path, encoding="utf-8-sig") as file:
+            raw = json.load(file)
     except FileNotFoundError:
         raise _invalid("", "the package has no manifest.json at its root") from None
     except (ValueError, RecursionError) as fault:
@@ -219,9 +220,9 @@ def _field(name: str, meta: dict[str, Any]) -> Field:
 def script_path(value: object, pointer: str) -> str:
     """A path to a Python file inside the package, normalised; raises ``package_invalid`` for anything else."""
     if isinstance(value, str) and value.endswith(".py") and "\\" not in value and "\0" not in value:
-        path = PurePosixPath(value)
-        if not path.is_absolute() and ".." not in path.parts:
-            return path.as_posix()
+        parts = [part for part in value.split("/") if part not in ("", ".")]
+        if not value.startswith("/") and ".." not in parts:
+            return "/".join(parts)
     raise _invalid(pointer, "must be the path of a .py file inside the package, such as columns/member_id.py")
 
 

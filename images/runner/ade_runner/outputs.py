@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from pathlib import Path
 from typing import Any
 
 from . import frames
@@ -15,7 +14,7 @@ _CHUNK = 65_536
 
 
 def collect(
-    engine: Engine, root: Path, names: tuple[str, ...], limit: int
+    engine: Engine, root: str, names: tuple[str, ...], limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Sends the outputs as one tar on stream 2; returns what was sent and what was refused and why.
 
@@ -23,7 +22,7 @@ def collect(
     sent: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     try:
-        folder = os.open(root / "out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = os.open(f"{root}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         refused.append({"name": "out", "reason": "the output folder was replaced"})
         folder = -1

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from .artifact import OUTPUT_NAME, Artifact, encode
 from .channel import Channel, captured_output
 from .errors import JobError
+from .files import discard
 from .generate import plan_output, write_output
 from .hooks import load_hooks, run_hooks
 from .manifest import HookRef, Manifest, load_manifest
@@ -31,16 +32,16 @@ ACTIVATION_BYTES = 262_144
 NO_SCRIPTS = Scripts((), {}, {}, {})
 
 
-def run_job(job: dict[str, Any], root: Path, channel: Channel, *, batch_rows: int = BATCH_ROWS) -> None:
+def run_job(job: dict[str, Any], root: str, channel: Channel, *, batch_rows: int = BATCH_ROWS) -> None:
     """Runs a job in ``root`` (``/job``). Tenant faults never raise: they are in the completion record, which is sent
     before ``on_job_end`` runs, and in the artifact."""
     channel.phase("load")
     diagnostics = Diagnostics()
-    (root / "out").mkdir(exist_ok=True)
-    artifact = Artifact.begin(job, root / "out", diagnostics)
+    os.makedirs(f"{root}/out", exist_ok=True)
+    artifact = Artifact.begin(job, f"{root}/out", diagnostics)
     try:
-        manifest = load_manifest(root / "package")
-        artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
+        manifest = load_manifest(f"{root}/package")
+        artifact = Artifact.begin(job, f"{root}/out", diagnostics, manifest)
         artifact.save()
     except JobError as fault:
         # Nothing of a package whose manifest cannot be read is executed, on_job_end included.
@@ -51,14 +52,14 @@ def run_job(job: dict[str, Any], root: Path, channel: Channel, *, batch_rows: in
         _finish(run, error)
 
 
-def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[str, Any]) -> None:
+def run_job_end(job: dict[str, Any], root: str, channel: Channel, error: dict[str, Any]) -> None:
     """Runs only ``on_job_end``, in a fresh child after the first one was killed: with the artifact as last saved, and
     ``job_context`` as far as the annotations of ``on_job_start`` hold it. Sends no completion record."""
     diagnostics = Diagnostics()
-    artifact = Artifact.saved(job, root / "out", diagnostics)
+    artifact = Artifact.saved(job, f"{root}/out", diagnostics)
     artifact.finish("cancelled" if error.get("kind") == "cancelled" else "failed", error)
     try:
-        manifest = load_manifest(root / "package")
+        manifest = load_manifest(f"{root}/package")
         with stage(job, root, channel, manifest, artifact, diagnostics) as run:
             for entry in artifact.data["annotations"]:
                 if isinstance(entry, dict) and entry.get("stage") == "on_job_start":
@@ -71,18 +72,18 @@ def run_job_end(job: dict[str, Any], root: Path, channel: Channel, error: dict[s
     artifact.save()
 
 
-def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
+def run_activation(job: dict[str, Any], root: str, channel: Channel) -> None:
     """Runs the ``on_activate`` hooks of a package, after the import of all its scripts; any failure
     fails the activation. What the hooks returned is in ``activation.json``."""
     channel.phase("load")
     diagnostics = Diagnostics()
-    (root / "out").mkdir(exist_ok=True)
-    artifact = Artifact.begin(job, root / "out", diagnostics)
+    os.makedirs(f"{root}/out", exist_ok=True)
+    artifact = Artifact.begin(job, f"{root}/out", diagnostics)
     error: dict[str, Any] | None = None
     phase = "load"
     try:
-        manifest = load_manifest(root / "package")
-        artifact = Artifact.begin(job, root / "out", diagnostics, manifest)
+        manifest = load_manifest(f"{root}/package")
+        artifact = Artifact.begin(job, f"{root}/out", diagnostics, manifest)
         with stage(job, root, channel, manifest, artifact, diagnostics) as run:
             run.scripts = run.package.load()
             run.artifact.data["rules"] = run.scripts.registry()
@@ -98,13 +99,13 @@ def run_activation(job: dict[str, Any], root: Path, channel: Channel) -> None:
             "out_of_memory", "the hooks ran out of memory; raise engine.defaults.memory_mb"
         ).as_dict(phase)
     try:
-        _save_activation(root / "out", artifact.data["annotations"], diagnostics)
+        _save_activation(f"{root}/out", artifact.data["annotations"], diagnostics)
     except JobError as fault:
         error = error or fault.as_dict(phase)
     channel.result(error is None, error, None)
 
 
-def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostics: Diagnostics) -> None:
+def _save_activation(folder: str, annotations: list[dict[str, Any]], diagnostics: Diagnostics) -> None:
     """Writes ``activation.json``: the annotations of the hooks, what they returned within a budget, and diagnostics."""
     kept: list[dict[str, Any]] = []
     left = ACTIVATION_BYTES
@@ -120,10 +121,10 @@ def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostic
             entry = {key: entry[key] for key in ("stage", "hook", "annotated_at", "duration_ms", "failed") if key in entry}
         kept.append(entry)
     record = {"annotations": kept, "diagnostics": diagnostics.entries()}
-    path = folder / ACTIVATION_NAME
+    path = f"{folder}/{ACTIVATION_NAME}"
     try:
-        path.unlink(missing_ok=True)
-        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+        discard(path)
+        with open(path, "x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(encode(record))
     except OSError as fault:
         raise_if_fatal(fault)
@@ -136,7 +137,7 @@ def _save_activation(folder: Path, annotations: list[dict[str, Any]], diagnostic
 @contextmanager
 def stage(
     job: dict[str, Any],
-    root: Path,
+    root: str,
     channel: Channel,
     manifest: Manifest,
     artifact: Artifact,
@@ -144,20 +145,20 @@ def stage(
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[JobRun]:
     """What a job needs around it: column stores, captured output, and the scripts' environment."""
-    folder = root / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    (root / "out").mkdir(exist_ok=True)
-    raw, transformed = Spill(folder / "columns.raw"), Spill(folder / "columns.transformed")
+    folder = f"{root}/tmp"
+    os.makedirs(folder, exist_ok=True)
+    os.makedirs(f"{root}/out", exist_ok=True)
+    raw, transformed = Spill(f"{folder}/columns.raw"), Spill(f"{folder}/columns.transformed")
     try:
         with (
-            script_environment(root / "package", manifest.env),
+            script_environment(f"{root}/package", manifest.env),
             captured_output(channel),
         ):
             yield JobRun(
                 job=job,
                 root=root,
                 channel=channel,
-                package=Package(root / "package", manifest),
+                package=Package(f"{root}/package", manifest),
                 scripts=NO_SCRIPTS,
                 artifact=artifact,
                 diagnostics=diagnostics,
@@ -250,8 +251,9 @@ class _At:
 
 def _generate(run: JobRun, at: _At, hooks: dict[HookRef, Rule]) -> dict[str, int]:
     plan = plan_output(run)
-    (run.root / "out" / OUTPUT_NAME).unlink(missing_ok=True)
-    with SheetWriter(run.root / "out" / OUTPUT_NAME, run.manifest.writer.output_sheet, plan.headers) as writer:
+    path = f"{run.root}/out/{OUTPUT_NAME}"
+    discard(path)
+    with SheetWriter(path, run.manifest.writer.output_sheet, plan.headers) as writer:
         rows = write_output(run, plan, writer)
         summary = run.artifact.data["summary"]
         summary |= {"rows_written": rows, "columns_written": len(plan.headers)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .artifact import Artifact
@@ -23,7 +22,7 @@ class JobRun:
     """One job: what it was asked to do, what it knows so far, and what every script is told."""
 
     job: dict[str, Any]
-    root: Path
+    root: str
     channel: Channel
     package: Package
     scripts: Scripts

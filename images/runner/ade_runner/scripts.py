@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
@@ -89,7 +88,7 @@ class Diagnostics:
         self._entries[key] = entry
 
     def fault(
-        self, code: str, rule: Rule, fault: BaseException, package: Path, place: Mapping[str, object] | None = None
+        self, code: str, rule: Rule, fault: BaseException, package: str, place: Mapping[str, object] | None = None
     ) -> None:
         """Records an exception of a script; raises :class:`JobError` when memory or disk ran out."""
         raise_if_fatal(fault)
@@ -164,7 +163,7 @@ def exception_text(fault: BaseException, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def locate(fault: BaseException, package: Path) -> tuple[str | None, str | None, int | None]:
+def locate(fault: BaseException, package: str) -> tuple[str | None, str | None, int | None]:
     """Script, function and line of the deepest frame inside the package."""
     if isinstance(fault, SyntaxError) and fault.filename:
         inside = _inside(fault.filename, package)
@@ -180,8 +179,8 @@ def locate(fault: BaseException, package: Path) -> tuple[str | None, str | None,
     return found
 
 
-def _inside(filename: str, package: Path) -> str | None:
-    prefix = str(package) + os.sep
+def _inside(filename: str, package: str) -> str | None:
+    prefix = f"{package}/"
     return filename[len(prefix) :] if filename.startswith(prefix) else None
 
 
@@ -373,7 +372,7 @@ class Scripts:
 class Package:
     """An unpacked config package whose scripts can be loaded."""
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
+    def __init__(self, root: str, manifest: Manifest) -> None:
         self.root = root
         self.manifest = manifest
         self._modules: dict[str, ModuleType] = {}
@@ -391,11 +390,11 @@ class Package:
 
     def row_scripts(self) -> list[str]:
         """``row_types/*.py`` in name order; names that start with an underscore are helpers."""
-        return [
-            f"row_types/{path.name}"
-            for path in sorted((self.root / "row_types").glob("*.py"))
-            if not path.name.startswith("_")
-        ]
+        try:
+            names = os.listdir(f"{self.root}/row_types")
+        except OSError:
+            return []
+        return [f"row_types/{name}" for name in sorted(names) if name.endswith(".py") and not name.startswith("_")]
 
     def hook(self, ref: HookRef) -> Rule:
         """Loads one hook; raises :class:`JobError` when it cannot be loaded or has no ``run``."""
@@ -430,7 +429,8 @@ class Package:
         they were defined."""
         module = self._module(script)
         prefix = name.endswith("_")
-        version = sha256((self.root / script).read_bytes()).hexdigest()[:12]
+        with open(f"{self.root}/{script}", "rb") as file:
+            version = sha256(file.read()).hexdigest()[:12]
         found: list[Rule] = []
         for key, value in list(vars(module).items()):
             if not (key.startswith(name) if prefix else key == name) or not callable(value) or isinstance(value, type):
@@ -455,7 +455,7 @@ class Package:
     def _module(self, script: str) -> ModuleType:
         if script in self._modules:
             return self._modules[script]
-        path = self.root / script
+        path = f"{self.root}/{script}"
         try:
             module = self._import(module_name(script), path)
         except BaseException as fault:  # noqa: BLE001 - SystemExit at import is the script's fault like any other
@@ -472,9 +472,9 @@ class Package:
         self._modules[script] = module
         return module
 
-    def _import(self, name: str, path: Path) -> ModuleType:
+    def _import(self, name: str, path: str) -> ModuleType:
         known = sys.modules.get(name)
-        if known is not None and getattr(known, "__file__", None) == str(path):
+        if known is not None and getattr(known, "__file__", None) == path:
             return known
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -491,11 +491,11 @@ class Package:
 
 def module_name(script: str) -> str:
     """``columns/member_id.py`` → ``columns.member_id``: the folder keeps ``columns/a.py`` and ``hooks/a.py`` apart."""
-    return ".".join(PurePosixPath(script).with_suffix("").parts)
+    return script.removesuffix(".py").replace("/", ".")
 
 
 @contextmanager
-def script_environment(root: Path, env: Mapping[str, str]) -> Iterator[None]:
+def script_environment(root: str, env: Mapping[str, str]) -> Iterator[None]:
     """What scripts see of the process while they run.
 
     ``vendor/`` and then the package's own folder go on ``sys.path`` behind the standard library and the runner, before
@@ -505,8 +505,8 @@ def script_environment(root: Path, env: Mapping[str, str]) -> Iterator[None]:
     """
     saved = list(sys.path), dict(os.environ), os.getcwd(), sys.dont_write_bytecode, set(sys.modules)
     at = _after_standard_library()
-    ours = [str(Path(__file__).resolve().parent.parent)]
-    sys.path[at:at] = [*[one for one in ours if one not in sys.path[:at]], str(root / "vendor"), str(root)]
+    ours = [os.path.dirname(os.path.dirname(os.path.realpath(__file__)))]
+    sys.path[at:at] = [*[one for one in ours if one not in sys.path[:at]], f"{root}/vendor", root]
     sys.dont_write_bytecode = True
     shadowed = {name: sys.modules.pop(name) for name in CATEGORIES if name in sys.modules}
     os.environ.update(env)
@@ -520,7 +520,7 @@ def script_environment(root: Path, env: Mapping[str, str]) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(directory)
-        prefix = str(root) + os.sep
+        prefix = f"{root}/"
         for name in set(sys.modules) - modules | set(CATEGORIES):
             module = sys.modules.get(name)
             if name.split(".")[0] in CATEGORIES or str(getattr(module, "__file__", None) or "").startswith(prefix):
@@ -534,12 +534,12 @@ def _after_standard_library() -> int:
     return max((at + 1 for at, one in enumerate(sys.path) if one in standard), default=len(sys.path))
 
 
-def _category(root: Path, name: str) -> None:
+def _category(root: str, name: str) -> None:
     """Makes ``columns``, ``row_types`` and ``hooks`` packages of this job, whatever else is installed under that name.
 
     Without this, an installed distribution that happens to be called ``columns`` would win over a folder that has no
     ``__init__.py``. An ``__init__.py`` of the folder itself is not executed: scripts are loaded one by one.
     """
     module = ModuleType(name)
-    module.__path__ = [str(root / name)]
+    module.__path__ = [f"{root}/{name}"]
     sys.modules[name] = module

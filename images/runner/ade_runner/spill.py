@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from _pickle import Pickler, loads  # the module around it is its reference in Python, which nothing here needs
+
+from ade_runner.files import discard
 from ade_runner.values import Value
 
 _PACK_FROM = 512  # bytes; below, packing costs more than it saves
@@ -33,11 +34,11 @@ class Spill:
     It belongs to one process. A copy that a script forked and that came back into the runner would share the place in the file with
     the original, and take the file away when it is done; it ends as soon as it touches the store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._pid = os.getpid()
-        self._file = path.open("w+b", buffering=0)
-        path.chmod(0o600)
+        self._file = open(path, "w+b", buffering=0)
+        os.chmod(path, 0o600)
         self._columns: list[list[_Column]] = []
         self._heights: list[int] = []
         self._end = 0
@@ -66,7 +67,7 @@ class Spill:
 
     def _store(self, column: list[Value]) -> _Column:
         buffer = io.BytesIO()
-        pickle.Pickler(buffer, protocol=5).dump(column)
+        Pickler(buffer, protocol=5).dump(column)
         content = buffer.getbuffer()
         packed = len(content) >= _PACK_FROM
         stored = zlib.compress(content, _LEVEL) if packed else content
@@ -90,7 +91,7 @@ class Spill:
             if not count:
                 raise EOFError("the column store was cut off")
             done += count
-        return pickle.loads(zlib.decompress(content) if place.packed else content)  # type: ignore[no-any-return]
+        return loads(zlib.decompress(content) if place.packed else content)  # type: ignore[no-any-return]
 
     def _end_copies(self) -> None:
         if os.getpid() != self._pid:
@@ -108,7 +109,7 @@ class Spill:
         """Delete the file. A second call does nothing."""
         self._end_copies()
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        discard(self._path)
 
     def __enter__(self) -> Self:
         return self

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import codecs
 import errno
-import gc
 import os
 import resource
 import select
 import sys
 import tarfile
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 import _signal as signal  # see processes.py
@@ -30,7 +28,7 @@ from .outputs import collect
 from .processes import drain, kill_children, kill_everything, wakeup_pipe
 from .relay import CHILD_EVENTS, INSTALLER_EVENTS, LogLines, Relay
 
-ROOT = Path("/job")
+ROOT = "/job"
 _CHUNK = 65_536
 _TICK_S = 0.5
 _CLOCK_S = 0.1
@@ -303,8 +301,8 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
             from . import tunnel
 
             bundle = terms["ca_bundle"]
-            os.environ.update(tunnel.environment(None if bundle is None else str(ROOT / bundle)))
-        os.chdir(ROOT / "package")
+            os.environ.update(tunnel.environment(None if bundle is None else f"{ROOT}/{bundle}"))
+        os.chdir(f"{ROOT}/package")
         code = child.run(job, ROOT, channel, ended)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the supervisor's stack
         try:
@@ -362,7 +360,7 @@ def serve(engine: Engine) -> None:
     archive = InputArchive(engine)
     try:
         for name in ("package", "in", "out", "tmp"):
-            (ROOT / name).mkdir()
+            os.mkdir(f"{ROOT}/{name}")
         unpack(archive, ROOT)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -443,9 +441,6 @@ def preload() -> None:
 
     for codec in ("ascii", "utf-8-sig", "latin-1"):
         codecs.lookup(codec)
-    # What is there now stays, so that no child has to look at it, or copies its pages by doing so.
-    gc.freeze()
-    gc.enable()
 
 
 def main() -> NoReturn:
@@ -458,7 +453,6 @@ def main() -> NoReturn:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if soft or hard:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    preload()
     code = 0
     engine = Engine(os.dup(0), os.dup(1))
     try:

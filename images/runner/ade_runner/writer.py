@@ -10,7 +10,6 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from ade_native import CellWriter
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, column_letters
 from ade_runner.errors import JobError
+from ade_runner.files import discard
 from ade_runner.values import EXACT_DIGITS, Value, coerce
 from ade_runner.zip_writer import ZipWriter
 
@@ -149,7 +149,7 @@ class SheetWriter:
     ``rows_written`` the rows below the header.
     """
 
-    def __init__(self, path: Path, sheet_name: str, headers: Sequence[str]) -> None:
+    def __init__(self, path: str, sheet_name: str, headers: Sequence[str]) -> None:
         if not 1 <= len(sheet_name) <= 31 or _BAD_SHEET_NAME.search(sheet_name) or "'" in (sheet_name[0], sheet_name[-1]):
             raise ValueError("a sheet's name has 1 to 31 characters, none of []:*?/\\, and no ' at its ends")
         if len(headers) > MAX_COLUMNS:
@@ -160,11 +160,11 @@ class SheetWriter:
             )
         self.rows_written = 0
         self._path = path
-        self._part_path = path.with_name(f".{path.name}.part")
+        self._part_path = "{}/.{}.part".format(*os.path.split(path))
         self._width = len(headers)
         self._cells = CellWriter([column_letters(i + 1) for i in range(len(headers))], datetime.date, _rare)
         self._done = False
-        self._file = self._part_path.open("wb")
+        self._file = open(self._part_path, "wb")
         try:
             self._begin(sheet_name, headers)
         except BaseException:
@@ -248,7 +248,7 @@ class SheetWriter:
             self._file.close()
         except OSError:
             pass  # what was buffered did not fit on the disk; the file goes away anyway
-        self._part_path.unlink(missing_ok=True)
+        discard(self._part_path)
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,7 @@ WHOLE = "whole"
 """Written last: the digest of the lock that the set holds."""
 
 
-def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
+def install(job: dict[str, Any], folder: str, channel: Channel) -> None:
     """Does the work of an installer container and reports its end over the channel."""
     sys.path.append(LIBRARY)
     # Nothing listens in here: what looks like this machine is the engine's, where an index may well be.
@@ -34,6 +34,7 @@ def install(job: dict[str, Any], root: Path, channel: Channel) -> None:
     from .order import Order
     from .tools import Log, Refused
 
+    root = Path(folder)
     order = Order.of(job, root)
     log = Log(root / "out" / "install.log", channel)
     try:

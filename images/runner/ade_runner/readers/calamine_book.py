@@ -7,11 +7,11 @@ A sheet is therefore measured before it is loaded where the format can be walked
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ade_runner.errors import JobError
@@ -31,12 +31,12 @@ _DURATION = re.compile(r"(-?)PT(\d{1,9})H(\d{1,9})M(\d{1,9})(?:[.,](\d{1,6}))?S"
 _VISIBILITY = {"Visible": "visible", "Hidden": "hidden", "VeryHidden": "very_hidden"}
 
 
-def open_xls(path: Path, shown: str, limits: ReadLimits) -> CalamineBook:
+def open_xls(path: str, shown: str, limits: ReadLimits) -> CalamineBook:
     """``shown`` is the printable name for messages."""
     return CalamineBook(path, shown, "xls", limits)
 
 
-def open_ods(package: Package, path: Path, limits: ReadLimits) -> CalamineBook:
+def open_ods(package: Package, path: str, limits: ReadLimits) -> CalamineBook:
     try:
         if ods_scan.is_encrypted(package):
             raise _encrypted(package.name)
@@ -46,7 +46,7 @@ def open_ods(package: Package, path: Path, limits: ReadLimits) -> CalamineBook:
     return CalamineBook(path, package.name, "ods", limits)
 
 
-def open_xlsb(package: Package, path: Path, limits: ReadLimits) -> CalamineBook:
+def open_xlsb(package: Package, path: str, limits: ReadLimits) -> CalamineBook:
     workbook = "xl/workbook.bin"
     parts = xlsb_scan.sheet_parts(package, workbook)
     for part in package.names():
@@ -64,7 +64,7 @@ class CalamineBook:
 
     def __init__(
         self,
-        path: Path,
+        path: str,
         shown: str,
         format: str,
         limits: ReadLimits,
@@ -161,14 +161,14 @@ class CalamineBook:
             raise
 
 
-def _load(path: Path, format: str) -> CalamineWorkbook:
+def _load(path: str, format: str) -> CalamineWorkbook:
     """Open a file as the very format it was measured as: calamine goes by the name's ending, and guesses without one."""
     from python_calamine import CalamineWorkbook  # only jobs with such a file pay for its import
 
     with tempfile.TemporaryDirectory(prefix="ade-") as folder:
-        alias = Path(folder, f"book.{format}")
-        alias.symlink_to(path.resolve())
-        return CalamineWorkbook.from_path(str(alias))
+        alias = f"{folder}/book.{format}"
+        os.symlink(os.path.realpath(path), alias)
+        return CalamineWorkbook.from_path(alias)
 
 
 def _encrypted(shown: str) -> JobError:

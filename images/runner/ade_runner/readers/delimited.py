@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePath
 from typing import TextIO
 
 from ade_runner.a1 import MAX_COLUMNS
@@ -37,21 +38,21 @@ _FALLBACK = ","
 class DelimitedBook:
     """One text table as a book with one sheet, named after the file. ``head`` is the file's beginning."""
 
-    def __init__(self, path: Path, name: str, head: bytes, limits: ReadLimits) -> None:
+    def __init__(self, path: str, name: str, head: bytes, limits: ReadLimits) -> None:
         self._path = path
         self._name = display_name(name)
         self._limits = limits
         self.encoding: str | None = find_encoding(path, self._name)
-        text = _decode_head(head, self.encoding, complete=path.stat().st_size <= len(head))
+        text = _decode_head(head, self.encoding, complete=os.path.getsize(path) <= len(head))
         separator = _SEPARATOR_LINE.match(text)
         self._skip = len(separator[0]) if separator else 0
         self._delimiter = separator[1] if separator else sniff_delimiter(text, limits.max_cell)
         self.delimiter: str | None = self._delimiter
         self.format = "tsv" if self._delimiter == "\t" else "csv"
-        self.sheets = [SheetInfo(1, PurePath(self._name).stem or "Sheet1", "visible")]
+        self.sheets = [SheetInfo(1, _stem(self._name) or "Sheet1", "visible")]
 
     def rows(self, index: int) -> Iterator[tuple[int, list[Value]]]:
-        with self._path.open(encoding=self.encoding, newline="") as file:
+        with open(self._path, encoding=self.encoding, newline="") as file:
             file.read(self._skip)
             # A process-wide setting of the csv module; set anew for whoever changed it in between.
             csv.field_size_limit(self._limits.max_cell)
@@ -108,12 +109,17 @@ class DelimitedBook:
         """Nothing stays open between calls."""
 
 
-def find_encoding(path: Path, shown: str) -> str:
+def _stem(name: str) -> str:
+    """A file's name without its folder and its ending."""
+    return posixpath.splitext(posixpath.basename(name.rstrip("/")))[0]
+
+
+def find_encoding(path: str, shown: str) -> str:
     """The encoding the whole file is valid in: by its byte order mark, else UTF-8, else Windows-1252 (``cp1252``).
 
     Raises ``input_bad_encoding``. Reads the file once, so that a late byte changes the answer for every row, not for some.
     """
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         head = file.read(4)
         for mark, encoding in _MARKED:
             if head.startswith(mark):
@@ -134,10 +140,10 @@ def find_encoding(path: Path, shown: str) -> str:
     return "cp1252"
 
 
-def _decodes(path: Path, encoding: str) -> bool:
+def _decodes(path: str, encoding: str) -> bool:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             while block := file.read(_BLOCK):
                 decoder.decode(block)
             decoder.decode(b"", final=True)

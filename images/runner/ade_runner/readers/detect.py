@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ade_runner.errors import JobError
 from ade_runner.readers import delimited, ole2
 from ade_runner.readers.book import Book, ReadLimits, display_name
@@ -39,14 +37,14 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 _WAY_OUT = "Upload a workbook (xlsx, xlsm, xlsb, xls, ods) or a text table (csv, tsv)."
 
 
-def open_book(path: Path, name: str, limits: ReadLimits = ReadLimits()) -> Book:  # noqa: B008 - frozen, no state
+def open_book(path: str, name: str, limits: ReadLimits = ReadLimits()) -> Book:  # noqa: B008 - frozen, no state
     """Open the workbook at ``path``; ``name`` is what the user calls it and is only shown in messages.
 
     Raises ``JobError``: ``input_empty``, ``input_not_workbook``, ``input_encrypted``, ``input_corrupt``,
     ``input_zip_bomb``, ``input_bad_encoding``, ``input_too_wide``, ``input_no_sheets``.
     """
     shown = display_name(name)
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
         raise JobError("input_empty", f"{shown} is empty (0 bytes); upload a file that has content.")
@@ -69,7 +67,7 @@ def _not_a_workbook(shown: str, what: str) -> JobError:
     return JobError("input_not_workbook", f"{shown} is not a workbook; it looks like {what}. {_WAY_OUT}")
 
 
-def _open_zip(path: Path, name: str, limits: ReadLimits) -> Book:
+def _open_zip(path: str, name: str, limits: ReadLimits) -> Book:
     package = Package(path, name, limits)
     try:
         return _open_package(package, path, limits)
@@ -78,7 +76,7 @@ def _open_zip(path: Path, name: str, limits: ReadLimits) -> Book:
         raise
 
 
-def _open_package(package: Package, path: Path, limits: ReadLimits) -> Book:
+def _open_package(package: Package, path: str, limits: ReadLimits) -> Book:
     if package.has("mimetype") and package.has("content.xml"):
         kind = package.read("mimetype")[:200].strip().decode("ascii", "replace")
         if kind.removesuffix("-template") not in _ODS_TYPES:
@@ -146,7 +144,7 @@ def _zip_kind(package: Package) -> str:
     return "a zip archive without a workbook in it"
 
 
-def _open_ole2(path: Path, shown: str, limits: ReadLimits) -> Book:
+def _open_ole2(path: str, shown: str, limits: ReadLimits) -> Book:
     streams = ole2.stream_names(path, shown)
     if "encryptedpackage" in streams:
         raise JobError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 from ade_runner.errors import JobError
@@ -15,10 +14,10 @@ _MAX_TABLE_SECTORS = 65_536
 _END = 0xFFFFFFFA  # sector numbers from here on are marks, not sectors
 
 
-def stream_names(path: Path, shown: str) -> set[str]:
+def stream_names(path: str, shown: str) -> set[str]:
     """The names of all streams and storages, in lower case. Raises ``input_corrupt`` when the directory cannot be walked."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             return _Directory(file).names()
     except (struct.error, IndexError, ValueError) as error:
         raise JobError(

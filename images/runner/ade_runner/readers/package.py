@@ -11,8 +11,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import unquote
 
 from ade_runner.errors import JobError
 from ade_runner.readers.book import ReadLimits, display_name, human_size
@@ -29,7 +27,7 @@ _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplemente
 class Package:
     """The parts of one archive. Names are looked up as the packaging standard says: without regard to case."""
 
-    def __init__(self, path: Path, name: str, limits: ReadLimits) -> None:
+    def __init__(self, path: str, name: str, limits: ReadLimits) -> None:
         self.name = display_name(name)
         self.limits = limits
         self._unpacked: dict[str, int] = {}
@@ -74,7 +72,12 @@ class Package:
         return self._find(part) is not None
 
     def _find(self, part: str) -> zipfile.ZipInfo | None:
-        return self._entries.get(_key(part)) or self._entries.get(_key(unquote(part)))
+        found = self._entries.get(_key(part))
+        if found is None and "%" in part:
+            from urllib.parse import unquote  # most packages escape nothing, and it is slow to import
+
+            found = self._entries.get(_key(unquote(part)))
+        return found
 
     def chunks(self, part: str, limit: int | None = None) -> Iterator[bytes]:
         """The unpacked bytes of a part, its checksum verified at the end; at most ``limit`` bytes, when given."""
@@ -136,9 +139,9 @@ def _key(part: str) -> str:
     return part.replace("\\", "/").lstrip("/").lower()
 
 
-def _check_directory_size(path: Path, name: str, limits: ReadLimits) -> None:
+def _check_directory_size(path: str, name: str, limits: ReadLimits) -> None:
     """Refuse a central directory so large that merely listing it would exhaust memory."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 66_000))
         tail = file.read()

@@ -34,7 +34,7 @@ def run_structure(run: JobRun) -> dict[str, int]:
     sheets = rows = 0
     for number, given in enumerate(run.job["inputs"], start=1):
         entry = run.artifact.data["inputs"][number - 1]
-        book = open_book(run.root / given["path"], given["name"])
+        book = open_book(f"{run.root}/{given['path']}", given["name"])
         try:
             entry |= {"format": book.format, "encoding": book.encoding, "delimiter": book.delimiter}
             for info in book.sheets:
