@@ -136,7 +136,7 @@ async fn keeps_its_promises(docker: &Docker, image: &str, route: &str) {
     env.sort();
     assert_eq!(
         env,
-        ["HOME=/job/tmp", "LANG=C.UTF-8", "PATH=/usr/bin", "PYTHONHASHSEED=0", "TMPDIR=/job/tmp", "TZ=UTC"]
+        ["HOME=/job/tmp", "LANG=C.UTF-8", "PATH=/usr/bin", "PYTHONHASHSEED=0", "PYTHONHOME=/usr", "TMPDIR=/job/tmp"]
     );
     assert_eq!(
         config.cmd.unwrap_or_default(),
@@ -209,7 +209,7 @@ assert sqlite3.connect(":memory:").execute("select 1").fetchone() == (1,)
 for library in "libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1":
     ctypes.CDLL(library)
 uncompiled = [name for name, module in sys.modules.items()
-              if (path := getattr(module, "__cached__", None)) and not os.path.exists(path)]
+              if (path := getattr(module, "__cached__", None)) and ".zip/" not in path and not os.path.exists(path)]
 assert not uncompiled, uncompiled
 print("fine")
 "#;
@@ -233,7 +233,26 @@ assert type(shutil) is type(sys) and zipfile.pathlib.PurePath is pathlib.PurePat
 assert re.compile("a+(?P<b>c)").match("aac")["b"] == "c" and re.compile(r"\d+").fullmatch("12")
 print("fine")
 "#;
-    for program in [program, parked] {
+    let looks = r#"
+import sys
+boot = {"__name__": "boot"}
+with open("/opt/ade/boot.py") as file:
+    exec(file.read(), boot)
+boot["start"]()
+def looked():
+    return [path for path, finder in sys.path_importer_cache.items() if getattr(finder, "_path_mtime", -1) != -1]
+assert not looked(), f"a start looks into folders: {looked()}"
+try:
+    import of_a_package
+except ModuleNotFoundError:
+    pass
+assert not looked(), f"a package's own import looks into folders: {looked()}"
+import decimal, pkgutil, python_calamine, random, ade_runner.dry_run
+assert {"random", "_decimal", "python_calamine"} <= {module.name for module in pkgutil.iter_modules()}
+assert "\u0160".encode("cp1250") == b"\x8a" and b"\xa4".decode("iso8859_15") == "\u20ac"
+print("fine")
+"#;
+    for program in [program, parked, looks] {
         let said = run(docker, image, &["python3", "-S", "-s", "-P", "-B", "-X", "utf8", "-c", program]).await;
         assert_eq!(said.trim(), "fine");
     }

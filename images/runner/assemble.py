@@ -31,6 +31,9 @@ from pathlib import Path
 EPOCH = 946_684_800
 """Every file's modification time, seconds: 2000-01-01, because zip archives cannot say anything before 1980."""
 
+HOME = "/usr"
+"""The PYTHONHOME of the image: an interpreter that is told where it is at home does not look for it."""
+
 LEFT_OUT_OF_STDLIB = {
     "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "tests", "tkinter",
     "turtle.py", "turtledemo", "sitecustomize.py",
@@ -258,7 +261,8 @@ def data(root: Root) -> None:
     if not (zones / "Europe").is_dir():
         raise AssemblyError("the base system has no time zones (package tzdata)")
     root.tree(zones, str(zones), {"posix", "right", "localtime", "posixrules"})
-    root.link("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC")
+    # No link: what is read at every start lies in no large folder.
+    root.copy(zones / "Etc/UTC", "/etc/localtime")
 
     root.text("/etc/passwd", "root:x:0:0:root:/:/nonexistent\nade:x:65532:65532:ade:/job/tmp:/nonexistent\n")
     root.text("/etc/group", "root:x:0:\nade:x:65532:\n")
@@ -282,6 +286,22 @@ def bytecode(root: Root, folders: Iterable[str]) -> None:
         )
         if not done:
             raise AssemblyError(f"{folder}: some module does not compile, see above")
+
+
+def codecs(root: Root, stdlib: str) -> None:
+    """All of ``encodings`` in the archive that an interpreter looks at before any folder, below the PYTHONHOME of the image.
+
+    An interpreter needs three of these modules to start. With some storage drivers the first look into a folder examines every
+    file in it, which took longer than all else that a start does; so there is none into the standard library's.
+    """
+    library = f"{HOME}/lib/{Path(stdlib).name}"
+    if library != stdlib:
+        root.link(library, stdlib)
+    folder = root.at(f"{stdlib}/encodings/__pycache__")
+    with zipfile.ZipFile(root.at(f"{library.replace('.', '')}.zip"), "w") as archive:
+        for path in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(f"encodings/{path.name.partition('.')[0]}.pyc", (2000, 1, 1, 0, 0, 0))
+            archive.writestr(entry, path.read_bytes())
 
 
 LIST_LOADED = """
@@ -313,7 +333,7 @@ print(([(name, spec.submodule_search_locations is not None, spec.origin) for nam
 gets. Nothing is imported before it looks at what is there, which would be missing from the answer."""
 
 
-def bundle(root: Root) -> None:
+def bundle(root: Root, stdlib: str) -> None:
     """What a parked supervisor loads and compiles, in the one file that boot.py reads."""
     command = [sys.executable, "-S", "-s", "-P", "-B", "-X", "utf8", "-c", LIST_LOADED]
     paths = [str(root.at("/opt/ade")), str(root.at("/opt/ade/lib"))]
@@ -330,8 +350,16 @@ def bundle(root: Root) -> None:
         if origin.endswith(".py"):
             # The 16 bytes before the code are the file's own header (PEP 552).
             code = root.at(importlib.util.cache_from_source(inside)).read_bytes()[16:]
+        elif not inside.startswith("/opt/ade/"):
+            # A copy of its own, in no large folder.
+            inside = f"/opt/ade/start/{Path(origin).name}"
+            root.copy(Path(origin), inside)
         modules[name] = (is_package, inside, code)
-    root.at("/opt/ade/bundle").write_bytes(marshal.dumps((modules, patterns)))
+    # Names as they are on the path of the image's interpreter, from where they lie.
+    library = f"{HOME}/lib/{Path(stdlib).name}"
+    places = {"/opt/ade": "/opt/ade", "/opt/ade/lib": "/opt/ade/lib", library: stdlib, f"{library}/lib-dynload": f"{stdlib}/lib-dynload"}
+    folders = {path: frozenset(item.name.partition(".")[0] for item in root.at(place).iterdir()) for path, place in places.items()}
+    root.at("/opt/ade/bundle").write_bytes(marshal.dumps((modules, patterns, folders)))
 
 
 def settle(root: Root) -> None:
@@ -379,7 +407,8 @@ def main() -> None:
     libraries(root)
     data(root)
     bytecode(root, (stdlib, "/opt/ade"))
-    bundle(root)
+    codecs(root, stdlib)
+    bundle(root, stdlib)
     settle(root)
     if given.tar:
         archive(root, given.tar)
