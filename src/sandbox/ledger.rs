@@ -16,6 +16,9 @@ const REMOVALS: usize = 16;
 /// Until a container that was asked for and then given up has come up, if it does.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How long a container that has said it is done may take to end.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// A command's wait for containers that it gave up.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
@@ -166,9 +169,15 @@ impl Held {
         removed.err().map(|failure| failure.message)
     }
 
-    /// Lets go of a container that has done its work: what became of it, when Docker does not remove it and somebody waits.
-    pub async fn release(mut self) -> Option<String> {
-        if self.released || !self.entries.in_background {
+    /// Lets go of a container that has done its work and whose end is imminent: what became of it, when Docker does not remove it
+    /// and somebody waits. One that has ended need not be killed, which is a process of the OCI runtime less.
+    pub async fn release(mut self, ended: impl Future<Output = ()> + Send + 'static) -> Option<String> {
+        if self.released {
+            return None;
+        }
+        let ended = tokio::time::timeout(LEAVING, ended);
+        if !self.entries.in_background {
+            ended.await.ok();
             return self.remove().await;
         }
         // The semaphore is never closed.
@@ -177,6 +186,7 @@ impl Held {
         self.entries.work.spawn({
             let removal = self.removal();
             async move {
+                ended.await.ok();
                 removal.await;
                 drop(place);
             }

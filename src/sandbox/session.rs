@@ -155,11 +155,17 @@ async fn conduct(
     let talked = talk.through(input, wire, ready, cancel).await;
     drop(busy);
     let releasing = Instant::now();
-    // With the completion record nothing of the job is alive. What an installer mounts is another's next.
-    let at_rest = talked.as_ref().is_ok_and(|talked| talked.at_rest) && !request.installer;
-    let left_behind = if at_rest { held.release().await } else { held.remove().await };
+    let (talked, at_rest) = match talked {
+        Ok(Talked { report, taken, at_rest }) => (Ok((report, taken)), at_rest),
+        Err(not_run) => (Err(not_run), None),
+    };
+    let left_behind = match at_rest {
+        // With the completion record nothing of the job is alive. What an installer mounts is another's next.
+        Some(wire) if !request.installer => held.release(wire.ended()).await,
+        _ => held.remove().await,
+    };
     match talked {
-        Ok(Talked { mut report, taken, .. }) => {
+        Ok((mut report, taken)) => {
             if let Some(taken) = taken.filter(|_| pooled) {
                 pool.tell(Pooled::Adopted(taken));
             }
@@ -193,8 +199,8 @@ struct Talked {
     report: Report,
     /// From the job's handing over to its being read.
     taken: Option<Duration>,
-    /// Whether the supervisor has said that it is done.
-    at_rest: bool,
+    /// What is still to come of a supervisor that has said that it is done: its end.
+    at_rest: Option<Wire>,
 }
 
 impl Talk<'_> {
@@ -279,7 +285,7 @@ impl Talk<'_> {
         let outcome = decide(&evidence, limits);
         let timings = Timings { run_ms, ..Timings::default() };
         let report = Report { outcome, usage, collected: evidence.collected, diagnostics, timings, left_behind: None };
-        Ok(Talked { report, taken, at_rest: evidence.done.is_some() })
+        Ok(Talked { report, taken, at_rest: evidence.done.is_some().then_some(wire) })
     }
 }
 

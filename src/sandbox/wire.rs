@@ -56,6 +56,11 @@ impl Wire {
         self.output
     }
 
+    /// Completes when the container has ended, whatever it still says.
+    pub async fn ended(mut self) {
+        while let Some(Ok(_)) = self.output.next().await {}
+    }
+
     pub fn stderr_tail(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
