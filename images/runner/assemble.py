@@ -23,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
@@ -292,7 +293,7 @@ def codecs(root: Root, stdlib: str) -> None:
     """All of ``encodings`` in the archive that an interpreter looks at before any folder, below the PYTHONHOME of the image.
 
     An interpreter needs three of these modules to start. With some storage drivers the first look into a folder examines every
-    file in it, which took longer than all else that a start does; so there is none into the standard library's.
+    file in it; so there is none into the standard library's.
     """
     library = f"{HOME}/lib/{Path(stdlib).name}"
     if library != stdlib:
@@ -300,7 +301,7 @@ def codecs(root: Root, stdlib: str) -> None:
     folder = root.at(f"{stdlib}/encodings/__pycache__")
     with zipfile.ZipFile(root.at(f"{library.replace('.', '')}.zip"), "w") as archive:
         for path in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(f"encodings/{path.name.partition('.')[0]}.pyc", (2000, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(f"encodings/{path.name.partition('.')[0]}.pyc", time.gmtime(EPOCH)[:6])
             archive.writestr(entry, path.read_bytes())
 
 

@@ -23,7 +23,7 @@ of four hundred more than halves the start. The modules are in the image as file
 
 STAND_INS = ("bz2", "copy", "lzma", "pathlib", "shutil")
 """What ``tarfile`` and ``zipfile`` import for uses that a supervisor has none of. With what these load in turn, it would be a
-fifth of its modules."""
+fifth of its bytecode."""
 
 
 class Bundled:
