@@ -246,7 +246,7 @@ try:
     import of_a_package
 except ModuleNotFoundError:
     pass
-assert not looked(), f"a package's own import looks into folders: {looked()}"
+assert set(looked()) <= {"/opt/ade", "/opt/ade/lib"}, f"a package's own import looks into folders: {looked()}"
 import decimal, pkgutil, python_calamine, random, ade_runner.dry_run
 assert {"random", "_decimal", "python_calamine"} <= {module.name for module in pkgutil.iter_modules()}
 assert "\u0160".encode("cp1250") == b"\x8a" and b"\xa4".decode("iso8859_15") == "\u20ac"

@@ -356,9 +356,10 @@ def bundle(root: Root, stdlib: str) -> None:
             inside = f"/opt/ade/start/{Path(origin).name}"
             root.copy(Path(origin), inside)
         modules[name] = (is_package, inside, code)
-    # Names as they are on the path of the image's interpreter, from where they lie.
+    # The standard library's folders by their names on the path of the image's interpreter. To /opt/ade/lib an image that is built
+    # upon this one may add.
     library = f"{HOME}/lib/{Path(stdlib).name}"
-    places = {"/opt/ade": "/opt/ade", "/opt/ade/lib": "/opt/ade/lib", library: stdlib, f"{library}/lib-dynload": f"{stdlib}/lib-dynload"}
+    places = {library: stdlib, f"{library}/lib-dynload": f"{stdlib}/lib-dynload"}
     folders = {path: frozenset(item.name.partition(".")[0] for item in root.at(place).iterdir()) for path, place in places.items()}
     root.at("/opt/ade/bundle").write_bytes(marshal.dumps((modules, patterns, folders)))
 

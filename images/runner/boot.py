@@ -14,8 +14,8 @@ from _frozen_importlib_external import ExtensionFileLoader, FileFinder, _get_sup
 sys.path[:0] = ["/opt/ade", "/opt/ade/lib"]
 
 BUNDLE = "/opt/ade/bundle"
-"""The modules of a parked supervisor, the regular expressions that these compile, and what is in the folders of the image that
-modules are looked for in, in one file that assemble.py makes.
+"""The modules of a parked supervisor, the regular expressions that these compile, and what is in the folders of the standard
+library, in one file that assemble.py makes.
 
 A new container has cold caches, and with some storage drivers every single file costs a millisecond: reading one instead
 of four hundred more than halves the start. The modules are in the image as files too, for all else that looks for them.
@@ -53,8 +53,8 @@ class Bundled:
 
 
 class Listed(FileFinder):
-    """Finds modules in a folder of the image, whose names are known: what a script imports of its own package is looked for in
-    here first, and a look into the standard library's folder makes some storage drivers examine thousands of files."""
+    """Finds modules in a folder of the standard library, whose names are known: what a script imports of its own package is looked
+    for in there first, and such a look makes some storage drivers examine thousands of files."""
 
     def __init__(self, path, names):
         super().__init__(path, *_get_supported_file_loaders())

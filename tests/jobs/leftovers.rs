@@ -1,4 +1,4 @@
-//! A Docker that does not remove what it is told to remove.
+//! What becomes of a container after its job, also with a Docker that does not remove what it is told to remove.
 
 use crate::support::{Docker, Package, Running, Upload, World, ade};
 use serde_json::Value;
@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Listens at `path` and hands everything on to the real Docker, but for requests to remove a container, which fail.
 fn stubborn_docker(path: &Path) {
@@ -80,4 +81,13 @@ fn a_container_that_docker_keeps_is_named_and_changes_no_outcome() {
     assert!(people.status.success());
     let said = String::from_utf8(people.stderr).unwrap();
     assert!(said.starts_with("warning:") && said.contains(&name), "{said}");
+}
+
+#[test]
+fn a_container_whose_job_is_done_ends_by_itself_and_is_not_killed() {
+    let begun = SystemTime::now();
+    let world = World::new(&Package::new(), &[Upload::names()]);
+    let run = Running::start(world, &[], |_| {}).wait();
+    let actions = Docker::connect().actions_of(run.json["job_id"].as_str().unwrap(), begun);
+    assert_eq!(actions, ["create", "attach", "start", "die", "destroy"]);
 }

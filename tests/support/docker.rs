@@ -2,11 +2,13 @@
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder, StartContainerOptions,
     UploadToContainerOptionsBuilder,
 };
+use futures_util::TryStreamExt;
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
 
 /// A connection to the same Docker Engine that `ade` uses.
@@ -34,6 +36,20 @@ impl Docker {
         let filters = HashMap::from([("name".to_owned(), vec![name])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         self.runtime.block_on(self.client.list_containers(Some(options))).expect("Docker lists containers")
+    }
+
+    /// What Docker has done with the containers of a job since then, such as `start` and `die`, in order. It keeps what it did last.
+    pub fn actions_of(&self, job_id: &str, since: SystemTime) -> Vec<String> {
+        let at = |time: SystemTime| {
+            let time = time.duration_since(UNIX_EPOCH).unwrap();
+            format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
+        };
+        let filters = HashMap::from([("label", vec![format!("dev.ade.job={job_id}")])]);
+        let options =
+            EventsOptionsBuilder::default().since(&at(since)).until(&at(SystemTime::now())).filters(&filters).build();
+        let events: Vec<_> =
+            self.runtime.block_on(self.client.events(Some(options)).try_collect()).expect("Docker tells what it did");
+        events.into_iter().filter_map(|event| event.action).collect()
     }
 
     /// Containers of an installation, running or not.
