@@ -61,8 +61,9 @@ fn a47_no_secret_of_the_host_is_in_any_environment() {
     }
     let names: BTreeSet<&str> =
         run.finding("names").trim_matches(['[', ']']).split(", ").map(|name| name.trim_matches('\'')).collect();
-    // A process that was forked shows the environment that its container was started with; HOSTNAME is Docker's.
-    let expected: BTreeSet<&str> = DOCUMENTED.into_iter().chain(["HOSTNAME"]).collect();
+    // A process that was forked shows the environment that its container was started with; HOSTNAME is Docker's and
+    // PYTHONHOME the image's.
+    let expected: BTreeSet<&str> = DOCUMENTED.into_iter().chain(["HOSTNAME", "PYTHONHOME"]).collect();
     assert!(names.is_subset(&expected), "{names:?}");
     assert!(!run.stdout.contains(CANARY));
 }
