@@ -392,7 +392,7 @@ class Package:
         """``row_types/*.py`` in name order; names that start with an underscore are helpers."""
         try:
             names = os.listdir(f"{self.root}/row_types")
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [f"row_types/{name}" for name in sorted(names) if name.endswith(".py") and not name.startswith("_")]
 
