@@ -120,11 +120,20 @@ impl Blobs {
         }
     }
 
-    /// Stores a local file.
+    /// Stores a local file, which is used up by that: where it lies on the storage's own file system it is moved, and no byte of it
+    /// is copied. After an error it may be at either place.
     ///
     /// # Errors
     /// [`BlobError::Source`] when it cannot be read; else the storage's.
-    pub async fn put_file(&self, key: &Key, path: &Path) -> Result<Stored, BlobError> {
+    pub async fn take_file(&self, key: &Key, path: &Path) -> Result<Stored, BlobError> {
+        if let Some(target) = self.local_path(key) {
+            let (name, from) = (key.to_string(), path.to_owned());
+            let moved = tokio::task::spawn_blocking(move || move_in(&name, &from, &target)).await;
+            let moved = moved.map_err(|error| BlobError::from_io(&key.to_string(), io::Error::other(error)))??;
+            if let Some(stored) = moved {
+                return Ok(stored);
+            }
+        }
         let file = tokio::fs::File::open(path).await.map_err(BlobError::Source)?;
         self.put_stream(key, tokio_util::io::ReaderStream::with_capacity(file, READ), u64::MAX).await
     }
@@ -295,6 +304,51 @@ fn local_stream(key: Key, file: std::fs::File, range: Range<u64>) -> BoxStream<'
         .try_flatten()
         .map_err(move |error| BlobError::from_io(&key.to_string(), error))
         .boxed()
+}
+
+/// Moves a file to `target`; `None` where that is on another file system. As with the writes of the `object_store` crate, it is on
+/// the disk before its name is, and so are folders that had to be made.
+fn move_in(key: &str, from: &Path, target: &Path) -> Result<Option<Stored>, BlobError> {
+    let failed = |error| BlobError::from_io(key, error);
+    let Some(folder) = target.parent() else { return Ok(None) };
+    let mut file = std::fs::File::open(from).map_err(BlobError::Source)?;
+    let mut hash = sha2::Sha256::new();
+    let bytes = io::copy(&mut file, &mut hash).map_err(BlobError::Source)?;
+    file.sync_all().map_err(failed)?;
+    let rename = || {
+        make_folder(folder)?;
+        std::fs::rename(from, target)
+    };
+    let renamed = match rename() {
+        // A folder that was empty goes with the last file that is removed from it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => rename(),
+        renamed => renamed,
+    };
+    match renamed {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    }
+    sync_folder(folder).map_err(failed)?;
+    Ok(Some(Stored { bytes, sha256: Digest::of(hash) }))
+}
+
+/// Makes a folder with those it lies in, and brings to the disk what it has made.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(folder.parent().ok_or(error)?)?;
+            return make_folder(folder);
+        }
+        Err(error) => return Err(error),
+    }
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Removes stale temporary files under `root`; a folder or file that goes away meanwhile is no error.

@@ -121,15 +121,36 @@ async fn a_prefix_is_removed_and_its_neighbours_stay() {
 
 #[tokio::test]
 async fn files_come_from_and_go_to_the_disk() {
+    use std::os::unix::fs::MetadataExt;
     let (blobs, folder) = open();
     let (from, to, key) = (folder.path().join("from"), folder.path().join("to"), key());
-    std::fs::write(&from, vec![7; 300_000]).unwrap();
-    assert_eq!(blobs.put_file(&key, &from).await.unwrap().bytes, 300_000);
+    let content = vec![7; 300_000];
+    std::fs::write(&from, &content).unwrap();
+    let inode = std::fs::metadata(&from).unwrap().ino();
+    let stored = blobs.take_file(&key, &from).await.unwrap();
+    assert_eq!(stored, Stored { bytes: 300_000, sha256: Digest::of_bytes(&content) });
+    let at = blobs.local_path(&key).unwrap();
+    assert!(!from.exists() && std::fs::metadata(&at).unwrap().ino() == inode, "it is moved");
     assert_eq!(blobs.fetch_to(&key, &to).await.unwrap(), 300_000);
-    assert_eq!(std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+    // In the place of one that is there.
+    std::fs::write(&from, "other").unwrap();
+    blobs.take_file(&key, &from).await.unwrap();
+    assert_eq!(std::fs::read(&at).unwrap(), b"other");
     let nowhere = blobs.fetch_to(&key, &folder.path().join("no/folder")).await;
     assert!(matches!(nowhere, Err(BlobError::Unavailable { .. })), "the file is there, its target's folder is not");
-    assert!(matches!(blobs.put_file(&key, &folder.path().join("none")).await, Err(BlobError::Source(_))));
+    assert!(matches!(blobs.take_file(&key, &folder.path().join("none")).await, Err(BlobError::Source(_))));
+}
+
+#[tokio::test]
+async fn a_file_of_another_file_system_is_copied() {
+    let (blobs, _folder) = open();
+    let (elsewhere, key) = (tempfile::tempdir_in("/dev/shm").unwrap(), key());
+    let from = elsewhere.path().join("from");
+    std::fs::write(&from, "here").unwrap();
+    let stored = blobs.take_file(&key, &from).await.unwrap();
+    assert_eq!(stored, Stored { bytes: 4, sha256: Digest::of_bytes(b"here") });
+    assert_eq!(std::fs::read(blobs.local_path(&key).unwrap()).unwrap(), b"here");
 }
 
 #[tokio::test]

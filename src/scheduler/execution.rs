@@ -105,14 +105,14 @@ async fn attempt(
         tracing::warn!(job = %job.id, "{container}");
     }
     let kept = report.files.iter().filter_map(|name| JobFile::named(name)).filter(|file| *file != JobFile::Events);
+    let request = read_json(&staging.path().join("run-request.json")).await;
     // Side by side: each waits for the disk.
     let files = try_join_all(kept.map(async |file| {
         let key = Key::job_file(&job.workspace_id, &job.id, job.execution, file);
-        let stored = inner.blobs.put_file(&key, &staging.path().join(file.name())).await.map_err(storage)?;
+        let stored = inner.blobs.take_file(&key, &staging.path().join(file.name())).await.map_err(storage)?;
         Ok::<_, Failure>(json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}))
     }))
     .await?;
-    let request = read_json(&staging.path().join("run-request.json")).await;
     let collect_ms = report.timings.collect_ms + millis(collecting.elapsed());
     let result = json!({
         "files": files,
