@@ -26,7 +26,6 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
 from pathlib import Path
 
 EPOCH = 946_684_800
@@ -216,7 +215,6 @@ def runner(root: Root, context: Path, wheels: Path) -> None:
 def libraries(root: Root) -> None:
     """Every shared library that the interpreter, its modules and the wheels load, in the loader's default directory."""
     interpreter = loader()
-    # Debian's loader searches the directory that libc is in without being told to, so the image needs no loader cache.
     libc = next((path for path in needed(Path(sys.executable).resolve()) if path.name == "libc.so.6"), None)
     if libc is None:
         raise AssemblyError("the interpreter does not load libc.so.6: only Debian on glibc can be a base")
@@ -245,6 +243,17 @@ def libraries(root: Root) -> None:
     for name, path in sorted(found.items()):
         if name != interpreter.name:
             root.copy(path, f"{directory}/{name}")
+    loader_cache(root, directory)
+
+
+def loader_cache(root: Root, directory: str) -> None:
+    """Where the loader finds the libraries. It would find them without, in its default directory, but looks into some twenty others
+    before that, at every start."""
+    root.text("/etc/ld.so.conf", f"{directory}\n")
+    done = subprocess.run(["/sbin/ldconfig", "-X", "-r", root.path], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not root.at("/etc/ld.so.cache").is_file():
+        raise AssemblyError(f"ldconfig: {done.stderr.strip() or 'no cache was written'}")
+    shutil.rmtree(root.at("/var"), ignore_errors=True)
 
 
 def data(root: Root) -> None:
@@ -342,26 +351,31 @@ def bundle(root: Root, stdlib: str) -> None:
     if listing.returncode != 0:
         raise AssemblyError(f"the supervisor cannot be loaded: {listing.stderr.strip()}")
     loaded, patterns = ast.literal_eval(listing.stdout)
-    modules: dict[str, tuple[bool, str, bytes | None]] = {}
-    for name, is_package, origin in sorted(loaded, key=itemgetter(0)):
+    modules: dict[str, tuple[bool, str, tuple[int, int] | None]] = {}
+    codes = b""
+    # In the order in which they are loaded, so that the file is read from its begin to its end.
+    for name, is_package, origin in loaded:
         if origin is None or not origin.endswith((".py", ".so")):
             continue
         inside = origin.removeprefix(str(root.path))
-        code = None
+        place = None
         if origin.endswith(".py"):
             # The 16 bytes before the code are the file's own header (PEP 552).
             code = root.at(importlib.util.cache_from_source(inside)).read_bytes()[16:]
+            place = (len(codes), len(code))
+            codes += code
         elif not inside.startswith("/opt/ade/"):
             # A copy of its own, in no large folder.
             inside = f"/opt/ade/start/{Path(origin).name}"
             root.copy(Path(origin), inside)
-        modules[name] = (is_package, inside, code)
+        modules[name] = (is_package, inside, place)
     # The standard library's folders by their names on the path of the image's interpreter. To /opt/ade/lib an image that is built
     # upon this one may add.
     library = f"{HOME}/lib/{Path(stdlib).name}"
     places = {library: stdlib, f"{library}/lib-dynload": f"{stdlib}/lib-dynload"}
     folders = {path: frozenset(item.name.partition(".")[0] for item in root.at(place).iterdir()) for path, place in places.items()}
-    root.at("/opt/ade/bundle").write_bytes(marshal.dumps((modules, patterns, folders)))
+    index = marshal.dumps((modules, patterns, folders))
+    root.at("/opt/ade/bundle").write_bytes(len(index).to_bytes(8, "little") + index + codes)
 
 
 def settle(root: Root) -> None:
@@ -409,6 +423,8 @@ def main() -> None:
     libraries(root)
     data(root)
     bytecode(root, (stdlib, "/opt/ade"))
+    # What is run, and not imported, has its bytecode nowhere that Python would look for it.
+    root.copy(root.at(importlib.util.cache_from_source("/opt/ade/boot.py")), "/opt/ade/boot.pyc")
     codecs(root, stdlib)
     bundle(root, stdlib)
     settle(root)

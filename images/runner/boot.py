@@ -5,6 +5,7 @@ The interpreter is started without ``site``, so nothing but the standard library
 
 import gc
 import marshal
+import posix
 import sys
 
 # Part of the interpreter, unlike importlib.machinery, which is a file.
@@ -15,7 +16,7 @@ sys.path[:0] = ["/opt/ade", "/opt/ade/lib"]
 
 BUNDLE = "/opt/ade/bundle"
 """The modules of a parked supervisor, the regular expressions that these compile, and what is in the folders of the standard
-library, in one file that assemble.py makes.
+library, in one file that assemble.py makes: the size of an index in eight bytes, the index, and the modules' bytecode.
 
 A new container has cold caches, and with some storage drivers every single file costs a millisecond: reading one instead
 of four hundred more than halves the start. The modules are in the image as files too, for all else that looks for them.
@@ -29,16 +30,24 @@ fifth of its bytecode."""
 class Bundled:
     """Finds and loads the modules of the bundle; to the rest of Python they look as if loaded from their files."""
 
-    def __init__(self, modules):
-        self.modules = modules
+    def __init__(self):
+        self._fd = posix.open(BUNDLE, posix.O_RDONLY | posix.O_CLOEXEC)
+        size = int.from_bytes(posix.read(self._fd, 8), "little")
+        self._modules, self.patterns, self.folders = marshal.loads(posix.read(self._fd, size))
+        self._codes = 8 + size
+
+    def close(self):
+        """Whoever reloads a module from now on opens the bundle again."""
+        posix.close(self._fd)
+        self._fd = None
 
     def find_spec(self, name, path=None, target=None):
-        entry = self.modules.get(name)
+        entry = self._modules.get(name)
         if entry is None:
             return None
-        is_package, origin, code = entry
+        is_package, origin, place = entry
         # Of a compiled module it is known where it is; it would be looked for in every folder of the path.
-        loader = self if code is not None else ExtensionFileLoader(name, origin)
+        loader = self if place is not None else ExtensionFileLoader(name, origin)
         spec = ModuleSpec(name, loader, origin=origin, is_package=is_package)
         spec.has_location = True
         if is_package:
@@ -49,7 +58,15 @@ class Bundled:
         return None
 
     def exec_module(self, module):
-        exec(marshal.loads(self.modules[module.__spec__.name][2]), module.__dict__)
+        start, size = self._modules[module.__spec__.name][2]
+        fd = posix.open(BUNDLE, posix.O_RDONLY | posix.O_CLOEXEC) if self._fd is None else self._fd
+        try:
+            # One at a time: memory that was written to once is used again for the next.
+            code = posix.pread(fd, size, self._codes + start)
+        finally:
+            if fd != self._fd:
+                posix.close(fd)
+        exec(marshal.loads(code), module.__dict__)
 
 
 class Listed(FileFinder):
@@ -112,14 +129,15 @@ def start():
     # Modules are no garbage, and looking for some among them takes longer than loading several.
     gc.disable()
     try:
-        with open(BUNDLE, "rb") as file:
-            modules, patterns, folders = marshal.load(file)
+        bundled = Bundled()
     except FileNotFoundError:
-        modules, patterns, folders = {}, {}, {}
-    sys.meta_path.insert(0, Bundled(modules))
-    for path, names in folders.items():
-        sys.path_importer_cache[path] = Listed(path, names)
-    supervisor = load(patterns)
+        supervisor = load({})
+    else:
+        sys.meta_path.insert(0, bundled)
+        for path, names in bundled.folders.items():
+            sys.path_importer_cache[path] = Listed(path, names)
+        supervisor = load(bundled.patterns)
+        bundled.close()
     # What is there now stays, so that no child has to look at it, or copies its pages by doing so.
     gc.freeze()
     gc.enable()

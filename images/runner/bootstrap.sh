@@ -136,7 +136,7 @@ say 'fetching the pinned wheels'
 fetch_wheels "$work/ade/wheels"
 cp -R "$context/ade_runner" "$context/ade_native.abi3.so" "$context/boot.py" "$context/assemble.py" "$work/ade/"
 set -- --variant=extract --format=null --architectures="$architecture" \
-    --include=python3-minimal,libpython3.11-stdlib,libstdc++6,libgcc-s1,zlib1g,libexpat1,ca-certificates,tzdata \
+    --include=python3-minimal,libpython3.11-stdlib,libc-bin,libstdc++6,libgcc-s1,zlib1g,libexpat1,ca-certificates,tzdata \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"'
 [ -z "${ADE_CA_BUNDLE-}" ] || set -- "$@" --aptopt="Acquire::https::CAInfo \"$ADE_CA_BUNDLE\""
 say "extracting Debian $suite from $mirror"
