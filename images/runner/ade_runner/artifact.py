@@ -8,7 +8,6 @@ import os
 from typing import Any
 
 from .errors import JobError
-from .files import discard
 from .manifest import Manifest
 from .scripts import Diagnostics, raise_if_fatal
 
@@ -17,6 +16,7 @@ VERSION = "1.2"
 PASSES = ("structure", "mapping", "transform", "validate", "generate")
 OUTPUT_NAME = "normalized.xlsx"
 ARTIFACT_NAME = "artifact.json"
+_TEMPORARY = "artifact.tmp"
 MAX_SAVED_BYTES = 64 * 1024 * 1024
 """A saved artifact larger than this is not read back: the runner does not write such files, so scripts did."""
 
@@ -36,7 +36,8 @@ class Artifact:
 
     def __init__(self, data: dict[str, Any], folder: str, diagnostics: Diagnostics) -> None:
         self.data = data
-        self._path = f"{folder}/{ARTIFACT_NAME}"
+        self._folder = folder
+        self._descriptor: int | None = None
         self._diagnostics = diagnostics
         self._earlier: list[Any] = []
         """Diagnostics that an artifact read back already had."""
@@ -126,17 +127,24 @@ class Artifact:
     def save(self) -> None:
         """Replaces the file in one step; raises ``disk_full`` when it does not fit."""
         self.data["diagnostics"] = self._earlier + self._diagnostics.entries()
-        temporary = self._path.removesuffix(".json") + ".tmp"
         try:
-            discard(temporary)
-            with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
+            if self._descriptor is None:
+                # A path from the root is looked up by the storage driver every time, and this is done after every pass.
+                self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            folder = self._descriptor
+            try:
+                os.unlink(_TEMPORARY, dir_fd=folder)
+            except FileNotFoundError:
+                pass
+            descriptor = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                 between = "{"
                 # A block at a time: json.dump would not use the compiled encoder, and all at once would be in memory as a whole.
                 for name, block in self.data.items():
                     file.write(f"{between}{encode(name)}:{encode(block)}")
                     between = ","
                 file.write("}")
-            os.replace(temporary, self._path)
+            os.replace(_TEMPORARY, ARTIFACT_NAME, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as fault:
             raise_if_fatal(fault)
             raise JobError("script_error", "out/artifact.json cannot be written: a script changed /job/out") from None

@@ -4,7 +4,6 @@ not parse workbooks itself. Nothing of the package is looked at."""
 from __future__ import annotations
 
 import datetime
-import os
 import zlib
 from typing import Any, TextIO
 
@@ -32,7 +31,6 @@ _KINDS: dict[type, str] = {
 def read_cells(job: dict[str, Any], root: str, channel: Channel) -> None:
     """Writes ``cells.ndjson``: ``{"sheet": name}``, then ``[row number, cells]`` of every row that has a value."""
     channel.phase("read")
-    os.makedirs(f"{root}/out", exist_ok=True)
     error: dict[str, Any] | None = None
     given = job["inputs"][0]
     try:

@@ -6,15 +6,29 @@ Formats: kernel documentation, admin-guide/cgroup-v1/memory and admin-guide/cgro
 
 from __future__ import annotations
 
+import os
+
 _ROOT = "/sys/fs/cgroup"
+_MOST = 4_096
+"""Bytes that are read of a file; these have a few lines."""
+_open: dict[str, int | None] = {}
+"""Files that were asked for: open, as they are read again and again, or ``None`` when they are not there."""
 
 
 def _read(path: str) -> str | None:
     try:
-        with open(f"{_ROOT}/{path}", encoding="ascii") as file:
-            return file.read()
+        if path not in _open:
+            _open[path] = None
+            _open[path] = os.open(f"{_ROOT}/{path}", os.O_RDONLY)
+        descriptor = _open[path]
+        return None if descriptor is None else os.pread(descriptor, _MOST, 0).decode("ascii")
     except (OSError, ValueError):
         return None
+
+
+def forget() -> None:
+    """After a fork that closed all descriptors: none of those that were open here is any more."""
+    _open.clear()
 
 
 def field(text: str, key: str) -> int | None:

@@ -304,7 +304,6 @@ def _become_worker(write: int, job: dict[str, Any], root: str, manifest: Manifes
 
 
 def _work(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int) -> None:
-    os.makedirs(f"{root}/out", exist_ok=True)
     diagnostics = Diagnostics()
     artifact = Artifact.begin(job, f"{root}/out", diagnostics, manifest)
     ours = os.getpid()

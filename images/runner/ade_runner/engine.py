@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import tarfile
+import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import frames
 from .frames import Frame, ProtocolError
-
-if TYPE_CHECKING:
-    from .tunnel import Tunnel
+from .tunnel import Tunnel
 
 _CHUNK = 65_536
+_HELD_S = 0.005
+_HELD_BYTES = 32_768
+"""What is told of a job waits so long, or for so much, to go out with what comes after it: each write wakes four processes one after the
+other on its way to the engine."""
 
 
 class EngineGone(Exception):
@@ -28,16 +31,42 @@ class Engine:
         self.stdout = stdout
         self._reader = frames.Reader(stdin)
         self._queue: deque[Frame] = deque()
+        self._held = bytearray()
+        self._held_until = 0.0
         self.tunnel: Tunnel | None = None
         """Takes the frames of relayed connections, once there can be any."""
 
     def send(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
+        """Sends frames at once, behind what was held."""
+        if self._held:
+            self._held += data
+            self.flush()
+        else:
+            self._write(memoryview(data))
+
+    def put(self, data: bytes) -> None:
+        """Sends frames soon; :meth:`due` says when at the latest somebody has to call :meth:`flush`."""
+        if not self._held:
+            self._held_until = time.monotonic() + _HELD_S
+        self._held += data
+        if len(self._held) >= _HELD_BYTES:
+            self.flush()
+
+    def due(self) -> float | None:
+        """In how many seconds what is held has to go out; none when nothing is."""
+        return max(0.0, self._held_until - time.monotonic()) if self._held else None
+
+    def flush(self) -> None:
+        """Sends what is held."""
+        held, self._held = self._held, bytearray()
+        self._write(memoryview(held))
+
+    def _write(self, view: memoryview) -> None:
         while view:
             view = view[os.write(self.stdout, view) :]
 
     def event(self, event: str, level: str, detail: dict[str, Any]) -> None:
-        self.send(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
+        self.put(frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": detail}))
 
     def fill(self) -> None:
         """Reads once from stdin; raises :class:`EngineGone` at its end."""
@@ -96,9 +125,13 @@ def unpack(archive: InputArchive, root: str) -> None:
             if not member.isreg() or member.name.startswith("/") or any(part in ("", ".", "..") for part in parts):
                 raise ProtocolError(f"input archive: entry {member.name!r} is not a plain file")
             target = "/".join((root, *parts))
-            os.makedirs(os.path.dirname(target), exist_ok=True)
             source = tar.extractfile(member)
-            with open(target, "xb") as file:
+            try:
+                file = open(target, "xb")
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                file = open(target, "xb")
+            with file:
                 while source is not None and (chunk := source.read(_CHUNK)):
                     file.write(chunk)
     archive.drain()

@@ -6,7 +6,9 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+from .records import record
 
 PROTOCOL = 3
 MAX_PAYLOAD = 65_536
@@ -34,7 +36,10 @@ class ProtocolError(Exception):
     """The bytes are not frames of this protocol, or a frame stands where it may not."""
 
 
-class Frame(NamedTuple):
+@record
+class Frame:
+    """One frame: what it is, of which stream, and what it carries."""
+
     kind: int
     stream: int
     payload: bytes
@@ -100,12 +105,14 @@ class Decoder:
 
 
 class Reader:
-    """Frames from a file descriptor, without copying: payloads are views, good until the next :meth:`fill`."""
+    """Frames from a file descriptor, without copying: payloads are views, good until the next :meth:`fill`.
+
+    It holds one frame to begin with, and eight once so much comes at once: most jobs are small, and memory costs a start when it is
+    first written to, which making a buffer is."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._buffer = bytearray(8 * (HEADER_SIZE + MAX_PAYLOAD))
-        self._view = memoryview(self._buffer)
+        self._hold(1)
         self._start = self._end = 0
 
     def fill(self) -> int:
@@ -118,7 +125,16 @@ class Reader:
             self._start, self._end = 0, size
         size = os.readv(self._fd, [self._view[self._end :]])
         self._end += size
+        if self._end == len(self._buffer) == HEADER_SIZE + MAX_PAYLOAD:
+            came = self._view[self._start : self._end]
+            self._start, self._end = 0, len(came)
+            self._hold(8)
+            self._view[: self._end] = came
         return size
+
+    def _hold(self, frames: int) -> None:
+        self._buffer = bytearray(frames * (HEADER_SIZE + MAX_PAYLOAD))
+        self._view = memoryview(self._buffer)
 
     def frames(self) -> Iterator[tuple[int, int, memoryview]]:
         """Kind, stream and payload of every whole frame; raises :class:`ProtocolError` at the first bad header."""

@@ -14,15 +14,15 @@ _CHUNK = 65_536
 
 
 def collect(
-    engine: Engine, root: str, names: tuple[str, ...], limit: int
+    engine: Engine, names: tuple[str, ...], limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Sends the outputs as one tar on stream 2; returns what was sent and what was refused and why.
+    """Sends the outputs, files of ``out/``, as one tar on stream 2; returns what was sent and what was refused and why.
 
     Called when no tenant process is left, so nothing changes under it. Links are never followed."""
     sent: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     try:
-        folder = os.open(f"{root}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = os.open("out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         refused.append({"name": "out", "reason": "the output folder was replaced"})
         folder = -1
@@ -32,8 +32,8 @@ def collect(
             refused.append({"name": name, "reason": reason})
     if folder >= 0:
         os.close(folder)
-    engine.send(frames.encode(frames.DATA, bytes(1024), frames.OUTPUT))
-    engine.send(frames.encode(frames.END, b"", frames.OUTPUT))
+    engine.put(frames.encode(frames.DATA, bytes(1024), frames.OUTPUT))
+    engine.put(frames.encode(frames.END, b"", frames.OUTPUT))
     return sent, refused
 
 
@@ -58,15 +58,15 @@ def _send_output(engine: Engine, folder: int, name: str, limit: int, sent: list[
     try:
         info = tarfile.TarInfo(name)
         info.size = status.st_size
-        engine.send(frames.encode(frames.DATA, info.tobuf(tarfile.PAX_FORMAT), frames.OUTPUT))
+        engine.put(frames.encode(frames.DATA, info.tobuf(tarfile.PAX_FORMAT), frames.OUTPUT))
         left = status.st_size
         while left:
             chunk = os.read(source, min(_CHUNK, left)) or bytes(min(_CHUNK, left))
             left -= len(chunk)
-            engine.send(frames.encode(frames.DATA, chunk, frames.OUTPUT))
+            engine.put(frames.encode(frames.DATA, chunk, frames.OUTPUT))
         padding = -status.st_size % 512
         if padding:
-            engine.send(frames.encode(frames.DATA, bytes(padding), frames.OUTPUT))
+            engine.put(frames.encode(frames.DATA, bytes(padding), frames.OUTPUT))
     finally:
         os.close(source)
     sent.append({"name": name, "bytes": status.st_size})

@@ -37,7 +37,6 @@ def run_job(job: dict[str, Any], root: str, channel: Channel, *, batch_rows: int
     before ``on_job_end`` runs, and in the artifact."""
     channel.phase("load")
     diagnostics = Diagnostics()
-    os.makedirs(f"{root}/out", exist_ok=True)
     artifact = Artifact.begin(job, f"{root}/out", diagnostics)
     try:
         manifest = load_manifest(f"{root}/package")
@@ -56,6 +55,8 @@ def run_job_end(job: dict[str, Any], root: str, channel: Channel, error: dict[st
     """Runs only ``on_job_end``, in a fresh child after the first one was killed: with the artifact as last saved, and
     ``job_context`` as far as the annotations of ``on_job_start`` hold it. Sends no completion record."""
     diagnostics = Diagnostics()
+    for name in ("out", "tmp"):  # whatever the first child did to them
+        os.makedirs(f"{root}/{name}", exist_ok=True)
     artifact = Artifact.saved(job, f"{root}/out", diagnostics)
     artifact.finish("cancelled" if error.get("kind") == "cancelled" else "failed", error)
     try:
@@ -77,7 +78,6 @@ def run_activation(job: dict[str, Any], root: str, channel: Channel) -> None:
     fails the activation. What the hooks returned is in ``activation.json``."""
     channel.phase("load")
     diagnostics = Diagnostics()
-    os.makedirs(f"{root}/out", exist_ok=True)
     artifact = Artifact.begin(job, f"{root}/out", diagnostics)
     error: dict[str, Any] | None = None
     phase = "load"
@@ -145,10 +145,7 @@ def stage(
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[JobRun]:
     """What a job needs around it: column stores, captured output, and the scripts' environment."""
-    folder = f"{root}/tmp"
-    os.makedirs(folder, exist_ok=True)
-    os.makedirs(f"{root}/out", exist_ok=True)
-    raw, transformed = Spill(f"{folder}/columns.raw"), Spill(f"{folder}/columns.transformed")
+    raw, transformed = Spill(f"{root}/tmp/columns.raw"), Spill(f"{root}/tmp/columns.transformed")
     try:
         with (
             script_environment(f"{root}/package", manifest.env),

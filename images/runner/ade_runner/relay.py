@@ -107,7 +107,7 @@ class Relay:
             data = b""
         if not 0 < len(data) <= _EVENT_BYTES:
             data = frames.encode_json(frames.EVENT, {"event": event, "level": level, "detail": {"truncated": True}})
-        self._engine.send(data)
+        self._engine.put(data)
 
     def finish(self) -> None:
         """Says what was dropped, and sends the tail that was kept."""

@@ -505,7 +505,7 @@ def script_environment(root: str, env: Mapping[str, str]) -> Iterator[None]:
     """
     saved = list(sys.path), dict(os.environ), os.getcwd(), sys.dont_write_bytecode, set(sys.modules)
     at = _after_standard_library()
-    ours = [os.path.dirname(os.path.dirname(os.path.realpath(__file__)))]
+    ours = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
     sys.path[at:at] = [*[one for one in ours if one not in sys.path[:at]], f"{root}/vendor", root]
     sys.dont_write_bytecode = True
     shadowed = {name: sys.modules.pop(name) for name in CATEGORIES if name in sys.modules}

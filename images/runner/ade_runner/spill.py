@@ -11,34 +11,35 @@ import os
 import zlib
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from _pickle import Pickler, loads  # the module around it is its reference in Python, which nothing here needs
 
-from ade_runner.files import discard
+from ade_runner.records import record
 from ade_runner.values import Value
 
 _PACK_FROM = 512  # bytes; below, packing costs more than it saves
 _LEVEL = 1
 
 
-class _Column(NamedTuple):
+@record
+class _Column:
     offset: int
     size: int
     packed: bool
 
 
 class Spill:
-    """Batches of columns at ``path``. ``OSError`` (no space left) passes through; the batch is then not counted.
+    """Batches of columns in a file that has the name ``path`` for a moment. ``OSError`` (no space left) passes through; the batch is
+    then not counted.
 
     It belongs to one process. A copy that a script forked and that came back into the runner would share the place in the file with
-    the original, and take the file away when it is done; it ends as soon as it touches the store."""
+    the original; it ends as soon as it touches the store."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
         self._pid = os.getpid()
         self._file = open(path, "w+b", buffering=0)
-        os.chmod(path, 0o600)
+        os.unlink(path)
         self._columns: list[list[_Column]] = []
         self._heights: list[int] = []
         self._end = 0
@@ -106,10 +107,9 @@ class Spill:
         return len(self._columns[batch])
 
     def close(self) -> None:
-        """Delete the file. A second call does nothing."""
+        """Gives the file up. A second call does nothing."""
         self._end_copies()
         self._file.close()
-        discard(self._path)
 
     def __enter__(self) -> Self:
         return self

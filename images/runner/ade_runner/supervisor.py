@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import errno
 import os
-import resource
 import select
 import sys
 import tarfile
@@ -17,9 +16,9 @@ import time
 from typing import Any, NoReturn
 
 import _signal as signal  # see processes.py
-from ade_native import set_dumpable
+from ade_native import forbid_core_dumps, set_dumpable
 
-from . import RUNNER_VERSION, cgroup, child, frames
+from . import RUNNER_VERSION, cgroup, child, frames, tunnel
 from .deps_volume import overfull, set_fault
 from .engine import Engine, EngineGone, InputArchive, unpack
 from .findings import Finding, Findings, finding
@@ -123,7 +122,11 @@ class Child:
         if connections is not None:
             connections.watch(poll)
         while not self._reaped():
-            for fd, events in poll.poll(_TICK_S * 1000):
+            due = self._engine.due()
+            if due == 0.0:
+                self._engine.flush()
+                due = None
+            for fd, events in poll.poll((_TICK_S if due is None else due) * 1000):
                 if fd == wakeup:
                     drain(wakeup)
                 elif fd == self._engine.stdin:
@@ -197,7 +200,7 @@ class Child:
 
     def _message(self, frame: Frame) -> None:
         if frame.kind == frames.PROGRESS:
-            self._engine.send(frames.encode(frames.PROGRESS, frame.payload))
+            self._engine.put(frames.encode(frames.PROGRESS, frame.payload))
         elif frame.kind == frames.EVENT:
             message = frame.json()
             name = self._relay.relay(message)
@@ -286,6 +289,7 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
         os.dup2(err, 2)
         os.closerange(3, channel)
         os.closerange(channel + 1, 1024)
+        cgroup.forget()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -298,11 +302,9 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
         if (terms := job.get("egress")) is not None:
-            from . import tunnel
-
             bundle = terms["ca_bundle"]
             os.environ.update(tunnel.environment(None if bundle is None else f"{ROOT}/{bundle}"))
-        os.chdir(f"{ROOT}/package")
+        os.chdir("package")
         code = child.run(job, ROOT, channel, ended)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the supervisor's stack
         try:
@@ -360,8 +362,8 @@ def serve(engine: Engine) -> None:
     archive = InputArchive(engine)
     try:
         for name in ("package", "in", "out", "tmp"):
-            os.mkdir(f"{ROOT}/{name}")
-        unpack(archive, ROOT)
+            os.mkdir(name)
+        unpack(archive, ".")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -378,8 +380,6 @@ def serve(engine: Engine) -> None:
         return
 
     if (terms := job.get("egress")) is not None:
-        from . import tunnel  # few jobs have network, and sockets are slow to import
-
         engine.tunnel = tunnel.Tunnel(engine.send, terms)
         for pipe in (engine.stdin, engine.stdout):
             tunnel.widen(pipe)
@@ -406,7 +406,7 @@ def serve(engine: Engine) -> None:
     else:
         outcome, error = "died", ended.error
     names = _OUTPUTS.get(mode, ())
-    sent, refused = collect(engine, ROOT, names if outcome == "completed" else names[:1], int(limits["output_mb"]) * 1_048_576)
+    sent, refused = collect(engine, names if outcome == "completed" else names[:1], int(limits["output_mb"]) * 1_048_576)
     record = {"child": {"exit_code": ended.exit_code, "signal": ended.signal, "oom_kills": oom_kills, "phase": ended.phase}}
     if result is not None:
         record["summary"] = result.get("summary")
@@ -450,9 +450,9 @@ def main() -> NoReturn:
         os._exit(71)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own handler would let a tenant interrupt PID 1
     set_dumpable(False)
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    if soft or hard:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_dumps()
+    # Names from here do not begin at the root, whose storage driver may have to be asked about it every time.
+    os.chdir(ROOT)
     code = 0
     engine = Engine(os.dup(0), os.dup(1))
     try:

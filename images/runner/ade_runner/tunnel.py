@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import select
-import socket
 import struct
 from collections.abc import Callable
 from typing import Any
+
+# What ``socket`` itself is made of; that module makes enums of all its numbers, which takes as long as a small job's passes.
+import _socket
 
 from . import frames
 from .frames import ProtocolError
@@ -32,7 +34,7 @@ class _Connection:
 
     __slots__ = ("number", "socket", "fd", "outbox", "credit", "owed", "client_ended", "engine_ended", "interest")
 
-    def __init__(self, number: int | None, client: socket.socket) -> None:
+    def __init__(self, number: int | None, client: _socket.socket) -> None:
         self.number = number
         """Its stream; none for a client that is only told why it gets no connection."""
         self.socket = client
@@ -55,19 +57,22 @@ class Tunnel:
         self._exhausted = str(terms["exhausted"]).encode()
         self._next = frames.FIRST_CONNECTION
         self._poll: select.poll | None = None
-        self._listener: socket.socket | None = None
+        self._listener: _socket.socket | None = None
         self._listens = False
         self._by_fd: dict[int, _Connection] = {}
         self._by_number: dict[int, _Connection] = {}
         self._closing: set[int] = set()
         """Streams that are closed here, and of which the engine may not know it yet."""
-        self._frame = bytearray(frames.HEADER_SIZE + frames.MAX_PAYLOAD)
-        self._payload = memoryview(self._frame)[frames.HEADER_SIZE :]
+        self._frame = bytearray()
+        """What is read of clients, in room for one frame, which most jobs never need."""
 
     def open(self) -> None:
         """Listens, before the child is forked: it finds the port taken and served."""
-        self._listener = socket.create_server((HOST, PORT), backlog=_BACKLOG)
-        self._listener.setblocking(False)
+        self._listener = listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, PORT))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
 
     def watch(self, poll: select.poll) -> None:
         """Has the loop of ``poll`` look at the listener and the connections."""
@@ -126,11 +131,12 @@ class Tunnel:
             if self._open() >= self._at_once:
                 break
             try:
-                client, _ = self._listener.accept()
+                fd, _ = self._listener._accept()
             except OSError:  # none waits, or the one that did has gone
                 break
+            client = _socket.socket(fileno=fd)
             client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if self._next < self._last:
                 connection = _Connection(self._next, client)
                 self._next += 1
@@ -161,7 +167,10 @@ class Tunnel:
 
     def _receive(self, connection: _Connection) -> None:
         try:
-            size = connection.socket.recv_into(self._payload, min(connection.credit, frames.MAX_PAYLOAD))
+            if not self._frame:
+                self._frame = bytearray(frames.HEADER_SIZE + frames.MAX_PAYLOAD)
+            room = memoryview(self._frame)[frames.HEADER_SIZE :]
+            size = connection.socket.recv_into(room, min(connection.credit, frames.MAX_PAYLOAD))
         except BlockingIOError:
             return
         except OSError:
@@ -223,7 +232,7 @@ class Tunnel:
             self._close(connection)
             return
         try:
-            connection.socket.shutdown(socket.SHUT_WR)
+            connection.socket.shutdown(_socket.SHUT_WR)
         except OSError:
             self._close(connection)
             return

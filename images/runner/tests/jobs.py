@@ -81,9 +81,10 @@ def manifest(fields: Mapping[str, Mapping[str, Any]] | None = None, **more: Any)
 
 
 def write_package(root: Path, given: Mapping[str, Any], scripts: Mapping[str, str | bytes] | None = None) -> Path:
-    """Writes a package under ``root/package``."""
+    """Writes a package under ``root/package``, beside the other folders that a supervisor makes."""
+    for name in ("package", "in", "out", "tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
     package = root / "package"
-    package.mkdir(parents=True, exist_ok=True)
     (package / "manifest.json").write_text(json.dumps(given), encoding="utf-8")
     for name, source in (scripts or {}).items():
         path = package / name
@@ -135,10 +136,7 @@ class Bench:
 
     def root(self) -> Path:
         self._count += 1
-        root = self._folder / f"job{self._count}"
-        for name in ("in", "out", "tmp", "package"):
-            (root / name).mkdir(parents=True)
-        return root
+        return self._folder / f"job{self._count}"
 
     def prepare(
         self,

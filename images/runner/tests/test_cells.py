@@ -22,6 +22,7 @@ VALUES = [
 
 def read(tmp_path: Path, name: str = "normalized.xlsx"):
     channel = ListChannel()
+    (tmp_path / "out").mkdir(exist_ok=True)
     read_cells({"inputs": [{"name": name, "path": name}]}, tmp_path, channel)
     return channel.results[0], tmp_path / "out" / "cells.ndjson"
 

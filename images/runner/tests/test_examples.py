@@ -61,6 +61,8 @@ def test_an_example_comes_out_the_same_in_batches(package: Path, tmp_path: Path)
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
 def test_an_example_is_tried_out_without_a_remark(package: Path, tmp_path: Path) -> None:
     shutil.copytree(package, tmp_path / "package")
+    for name in ("in", "out", "tmp"):
+        (tmp_path / name).mkdir()
     channel = ListChannel()
     dry_run({"limits": {"timeout_ms": 60_000}}, tmp_path, channel)
     assert channel.results[0]["ok"] and channel.results[0]["diagnostics"] == []

@@ -1,14 +1,18 @@
-"""The supervisor's relay of connections, against real sockets and an engine played by the test."""
+"""The supervisor's relay of connections and its end of the pipes, against real sockets and an engine played by the test."""
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from ade_runner import frames, tunnel
+from ade_runner.engine import Engine
 from ade_runner.frames import ProtocolError
 from ade_runner.tunnel import Tunnel
 
@@ -200,3 +204,45 @@ def test_frames_are_read_whole_however_they_arrive() -> None:
         reader.fill()
         with pytest.raises(ProtocolError):
             list(reader.frames())
+
+
+def test_much_that_comes_at_once_is_read_with_few_calls() -> None:
+    read, write = socket.socketpair()
+    with read, write:
+        reader = frames.Reader(read.fileno())
+        whole = b"".join(frames.encode(frames.DATA, bytes([number]) * frames.MAX_PAYLOAD, 16) for number in range(6))
+        sender = threading.Thread(target=write.sendall, args=(whole,))
+        sender.start()
+        found: list[bytes] = []
+        while len(found) < 6:
+            reader.fill()
+            found += [bytes(payload) for _, _, payload in reader.frames()]
+        sender.join()
+        assert found == [bytes([number]) * frames.MAX_PAYLOAD for number in range(6)]
+        assert len(reader._buffer) == 8 * (frames.HEADER_SIZE + frames.MAX_PAYLOAD)
+
+
+def test_what_can_wait_goes_out_with_what_comes_next_and_in_order() -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    engine = Engine(0, write)
+    try:
+        assert engine.due() is None
+        engine.put(b"first")
+        engine.put(b"second")
+        due = engine.due()
+        assert due is not None and 0 < due <= 0.005
+        with pytest.raises(BlockingIOError):
+            os.read(read, 100)
+        engine.send(b"at once")
+        assert os.read(read, 100) == b"firstsecondat once" and engine.due() is None
+        engine.put(b"alone")
+        time.sleep(0.006)
+        assert engine.due() == 0.0
+        engine.flush()
+        assert os.read(read, 100) == b"alone" and engine.due() is None
+        engine.put(bytes(40_000))
+        assert len(os.read(read, 100_000)) == 40_000 and engine.due() is None
+    finally:
+        os.close(read)
+        os.close(write)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..records import fresh, record
 from ..run import JobRun
@@ -19,7 +19,8 @@ ROW_CELLS = 64
 """Cells of a row that a row detector sees (``row_values_sample``)."""
 
 
-class Verdict(NamedTuple):
+@record
+class Verdict:
     """A row's label, the sums per label, and which rules they came from."""
 
     label: str
