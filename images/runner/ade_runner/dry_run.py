@@ -9,6 +9,7 @@ goes to the supervisor at once: a script that kills this process as well takes n
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import select
@@ -117,21 +118,25 @@ def _round(
 ) -> int:
     """Has a worker try the scripts from ``start`` on; returns where the next one has to begin."""
     read, write = os.pipe()
+    wait, go_on = os.pipe()
+    os.set_blocking(go_on, False)
     oom_before = cgroup.oom_kills() or 0
     channel.trying(tries[start].script)
     try:
         worker = os.fork()
     except OSError:
-        os.close(read)
-        os.close(write)
+        for end in (read, write, wait, go_on):
+            os.close(end)
         raise
     if worker == 0:
-        _become_worker(write, job, root, manifest, tries, start)
+        _become_worker(write, wait, job, root, manifest, tries, start)
     os.close(write)
+    os.close(wait)
     try:
-        at, why = _listen(read, start, tries, found, channel, seconds, deadline)
+        at, why = _listen(read, go_on, start, tries, found, channel, seconds, deadline)
     finally:
         os.close(read)
+        os.close(go_on)
         status = _end(worker)
     if at >= len(tries):
         return at
@@ -140,9 +145,11 @@ def _round(
 
 
 def _listen(
-    read: int, start: int, tries: list[Try], found: Findings, channel: Channel, seconds: float, deadline: float
+    read: int, go_on: int, start: int, tries: list[Try], found: Findings, channel: Channel, seconds: float, deadline: float
 ) -> tuple[int, str | None]:
-    """Takes what a worker says until it says no more; returns the script it is at, and why it is to be ended."""
+    """Takes what a worker says until it says no more; returns the script it is at, and why it is to be ended.
+
+    The worker goes on when it is told to: the next script may kill this process, and by then everything has been passed on."""
     at = start
     pending = bytearray()
     limit = time.monotonic() + seconds
@@ -172,6 +179,10 @@ def _listen(
             if at >= len(tries):
                 return at, None
             channel.trying(tries[at].script)
+            try:
+                os.write(go_on, b"\n")
+            except (BlockingIOError, BrokenPipeError):
+                pass  # it said more than it was asked, or is gone
 
 
 def _parsed(line: bytes) -> list[Finding] | None:
@@ -289,21 +300,28 @@ class _Told(Diagnostics):
         self.add(code, message, script=script or rule.script, function=function or rule.function, line=line or rule.line)
 
 
-def _become_worker(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int) -> NoReturn:
+def _become_worker(
+    write: int, wait: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int
+) -> NoReturn:
     code = 1
     try:
         os.setsid()
         set_dumpable(True)
+        # Above both, so that none is closed before it is moved.
+        write, wait = fcntl.fcntl(write, fcntl.F_DUPFD, 10), fcntl.fcntl(wait, fcntl.F_DUPFD, 10)
         os.dup2(write, 3, inheritable=False)
+        os.dup2(wait, 4, inheritable=False)
         # The channel to the supervisor is no business of a script's.
-        os.closerange(4, 1024)
-        _work(3, job, root, manifest, tries, start)
+        os.closerange(5, 1024)
+        _work(3, 4, job, root, manifest, tries, start)
         code = 0
     finally:
         os._exit(code)
 
 
-def _work(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int) -> None:
+def _work(
+    write: int, wait: int, job: dict[str, Any], root: str, manifest: Manifest, tries: list[Try], start: int
+) -> None:
     diagnostics = Diagnostics()
     artifact = Artifact.begin(job, f"{root}/out", diagnostics, manifest)
     ours = os.getpid()
@@ -317,6 +335,8 @@ def _work(write: int, job: dict[str, Any], root: str, manifest: Manifest, tries:
             data = memoryview(json.dumps(findings[:MAX_DIAGNOSTICS]).encode("ascii") + b"\n")
             while data:
                 data = data[os.write(write, data) :]
+            if not os.read(wait, 1):
+                return
 
 
 def _attempt(run: JobRun, one: Try) -> Iterator[Finding]:
