@@ -229,6 +229,7 @@ fn a_transaction_that_is_left_idle_is_ended_by_the_database_and_the_queue_goes_o
             let waiting = world.submit(tenant.submission()).await;
             let held = world.hold("SELECT 1 FROM instance FOR UPDATE").await;
             // A process of its own, as it were: it claims, and nobody runs it on once the database has given it the lock.
+            let here = tokio::runtime::Handle::current();
             let frozen = tokio::task::spawn_blocking({
                 let world = Arc::clone(&world);
                 move || {
@@ -239,7 +240,9 @@ fn a_transaction_that_is_left_idle_is_ended_by_the_database_and_the_queue_goes_o
                         let store = store.clone();
                         runtime.spawn(async move { store.claim(&world.node, 1, &world.defaults).await })
                     };
-                    runtime.block_on(world.until_blocked(1));
+                    // Connections of the test itself are not made in a runtime that goes.
+                    let blocked = here.spawn(async move { world.until_blocked(1).await });
+                    runtime.block_on(blocked).expect("no panic");
                     (runtime, store, claim)
                 }
             });
