@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from .errors import JobError
+from .files import discard
 from .manifest import Manifest
 from .scripts import Diagnostics, raise_if_fatal
 
@@ -132,10 +133,7 @@ class Artifact:
                 # A path from the root is looked up by the storage driver every time, and this is done after every pass.
                 self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
             folder = self._descriptor
-            try:
-                os.unlink(_TEMPORARY, dir_fd=folder)
-            except FileNotFoundError:
-                pass
+            discard(_TEMPORARY, folder)
             descriptor = os.open(_TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
             with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                 between = "{"

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 
 
-def discard(path: str) -> None:
-    """Removes a file, if it is there."""
+def discard(path: str, dir_fd: int | None = None) -> None:
+    """Removes a file, if it is there; ``path`` begins in the folder that ``dir_fd`` is open on, where it is given."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=dir_fd)
     except FileNotFoundError:
         pass
