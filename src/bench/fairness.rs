@@ -17,7 +17,7 @@ pub async fn measure(site: &Site, plan: &Plan, figures: &mut Figures) -> Result<
     let heavy = tenant(&bench, "ade-bench-heavy").await?;
     let light = tenant(&bench, "ade-bench-light").await?;
     let flood = if bench.own.is_some() { FLOOD } else { FLOOD_THERE };
-    let (flood, jobs) = (plan.of(flood, 10), plan.of(50, 3));
+    let (flood, jobs) = (plan.of(flood, 10), plan.of(100, 3));
     heavy.submit_all((0..flood).map(|number| number.to_string()).collect()).await?;
     tokio::time::sleep(Duration::from_secs(if plan.quick { 0 } else { 2 })).await;
     let (mut waits, mut runs) = (vec![], vec![]);

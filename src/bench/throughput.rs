@@ -14,17 +14,27 @@ pub async fn measure(site: &Site, plan: &Plan, figures: &mut Figures, say: &dyn 
     let bench = site.bench(&[]).await?;
     let tenant = bench.trivial().await?;
     // Many short rounds: the speed of many machines changes from minute to minute, and only what was measured side by side is compared.
-    let (jobs, rounds) = (plan.of(36, 4), plan.of(7, 1));
+    let (jobs, rounds) = (plan.of(60, 4), plan.of(8, 1));
     let (mut ours, mut dockers, mut ceilings) = (vec![], vec![], vec![]);
     for round in 0..rounds {
-        bench.quiet().await;
-        ours.push(saturated(&tenant, round, jobs).await?);
-        if let Some(own) = &bench.own {
-            let at_once = own.setup.concurrency as usize;
+        let mut turns = [None, Some(What::Run), Some(What::Ceiling)];
+        // Each leaves the machine a little slower for the next, as file systems remember what was removed of late.
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for turn in turns {
             bench.quiet().await;
-            dockers.push(own.peer.rate(What::Run, jobs, at_once).await?);
-            // One half is made while the other is removed, as a service does it.
-            ceilings.push(own.peer.rate(What::Ceiling, jobs, 2 * at_once).await?);
+            match (turn, &bench.own) {
+                (None, _) => ours.push(saturated(&tenant, round, jobs).await?),
+                (Some(_), None) => {}
+                (Some(what @ What::Run), Some(own)) => {
+                    dockers.push(own.peer.rate(what, jobs, own.setup.concurrency as usize).await?);
+                }
+                // One half is made while the other is removed, as a service does it.
+                (Some(what @ What::Ceiling), Some(own)) => {
+                    ceilings.push(own.peer.rate(what, jobs, 2 * own.setup.concurrency as usize).await?);
+                }
+            }
         }
     }
     let ratios = |others: &[f64]| {

@@ -10,7 +10,9 @@ mod key;
 pub use error::BlobError;
 pub use key::{Digest, JobFile, Key, Prefix};
 
+use crate::ids::{JobId, WorkspaceId};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -120,22 +122,45 @@ impl Blobs {
         }
     }
 
-    /// Stores a local file, which is used up by that: where it lies on the storage's own file system it is moved, and no byte of it
-    /// is copied. After an error it may be at either place.
+    /// Stores the files that an execution has left in a local folder, and whatever else is in there is lost. The folder is used up: where
+    /// it lies on the storage's own file system it becomes the execution's, with no file made, copied or removed, and so it must have
+    /// none there yet. After an error the files may be at either place.
     ///
     /// # Errors
-    /// [`BlobError::Source`] when it cannot be read; else the storage's.
-    pub async fn take_file(&self, key: &Key, path: &Path) -> Result<Stored, BlobError> {
-        if let Some(target) = self.local_path(key) {
-            let (name, from) = (key.to_string(), path.to_owned());
-            let moved = tokio::task::spawn_blocking(move || move_in(&name, &from, &target)).await;
-            let moved = moved.map_err(|error| BlobError::from_io(&key.to_string(), io::Error::other(error)))??;
-            if let Some(stored) = moved {
-                return Ok(stored);
+    /// [`BlobError::Source`] when one cannot be read; else the storage's.
+    pub async fn take_execution(
+        &self,
+        workspace: &WorkspaceId,
+        job: &JobId,
+        execution: u32,
+        folder: &Path,
+        files: &[JobFile],
+    ) -> Result<Vec<Stored>, BlobError> {
+        let prefix = Prefix::execution(workspace, job, execution);
+        let broke = |error| BlobError::from_io(&prefix.to_string(), io::Error::other(error));
+        if let Some(target) = self.local.as_ref().and_then(|local| local.path_to_filesystem(prefix.path()).ok()) {
+            // Side by side: each waits for the disk.
+            let settled = files.iter().map(|file| {
+                let path = folder.join(file.name());
+                let key = Key::job_file(workspace, job, execution, *file).to_string();
+                tokio::task::spawn_blocking(move || settle(&key, &path))
+            });
+            let settled = try_join_all(settled).await.map_err(broke)?;
+            let stored = settled.into_iter().collect::<Result<_, _>>()?;
+            let (folder, files) = (folder.to_owned(), files.to_vec());
+            let moved = tokio::task::spawn_blocking(move || move_in(&folder, &files, &target)).await.map_err(broke)?;
+            match moved {
+                Ok(()) => return Ok(stored),
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+                Err(error) => return Err(BlobError::from_io(&prefix.to_string(), error)),
             }
         }
-        let file = tokio::fs::File::open(path).await.map_err(BlobError::Source)?;
-        self.put_stream(key, tokio_util::io::ReaderStream::with_capacity(file, READ), u64::MAX).await
+        try_join_all(files.iter().map(|file| async {
+            let source = tokio::fs::File::open(folder.join(file.name())).await.map_err(BlobError::Source)?;
+            let key = Key::job_file(workspace, job, execution, *file);
+            self.put_stream(&key, tokio_util::io::ReaderStream::with_capacity(source, READ), u64::MAX).await
+        }))
+        .await
     }
 
     /// Stores bytes, for what is small.
@@ -306,31 +331,36 @@ fn local_stream(key: Key, file: std::fs::File, range: Range<u64>) -> BoxStream<'
         .boxed()
 }
 
-/// Moves a file to `target`; `None` where that is on another file system. As with the writes of the `object_store` crate, it is on
-/// the disk before its name is, and so are folders that had to be made.
-fn move_in(key: &str, from: &Path, target: &Path) -> Result<Option<Stored>, BlobError> {
-    let failed = |error| BlobError::from_io(key, error);
-    let Some(folder) = target.parent() else { return Ok(None) };
-    let mut file = std::fs::File::open(from).map_err(BlobError::Source)?;
+/// Brings a file to the disk; what is in it.
+fn settle(key: &str, path: &Path) -> Result<Stored, BlobError> {
+    let mut file = std::fs::File::open(path).map_err(BlobError::Source)?;
     let mut hash = sha2::Sha256::new();
     let bytes = io::copy(&mut file, &mut hash).map_err(BlobError::Source)?;
-    file.sync_all().map_err(failed)?;
+    file.sync_all().map_err(|error| BlobError::from_io(key, error))?;
+    Ok(Stored { bytes, sha256: Digest::of(hash) })
+}
+
+/// Moves a folder to `target`, with these files and nothing else. As with the writes of the `object_store` crate, all is on the disk
+/// before it has its name, and so are folders that had to be made.
+fn move_in(folder: &Path, files: &[JobFile], target: &Path) -> io::Result<()> {
+    let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !files.iter().any(|file| entry.file_name() == file.name()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    sync_folder(folder)?;
     let rename = || {
-        make_folder(folder)?;
-        std::fs::rename(from, target)
+        make_folder(parent)?;
+        std::fs::rename(folder, target)
     };
-    let renamed = match rename() {
+    match rename() {
         // A folder that was empty goes with the last file that is removed from it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => rename(),
         renamed => renamed,
-    };
-    match renamed {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    }
-    sync_folder(folder).map_err(failed)?;
-    Ok(Some(Stored { bytes, sha256: Digest::of(hash) }))
+    }?;
+    sync_folder(parent)
 }
 
 /// Makes a folder with those it lies in, and brings to the disk what it has made.

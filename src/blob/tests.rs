@@ -119,38 +119,59 @@ async fn a_prefix_is_removed_and_its_neighbours_stay() {
     assert_eq!(files(folder.path()), [blobs.local_path(&kept).unwrap()]);
 }
 
-#[tokio::test]
-async fn files_come_from_and_go_to_the_disk() {
-    use std::os::unix::fs::MetadataExt;
-    let (blobs, folder) = open();
-    let (from, to, key) = (folder.path().join("from"), folder.path().join("to"), key());
-    let content = vec![7; 300_000];
-    std::fs::write(&from, &content).unwrap();
-    let inode = std::fs::metadata(&from).unwrap().ino();
-    let stored = blobs.take_file(&key, &from).await.unwrap();
-    assert_eq!(stored, Stored { bytes: 300_000, sha256: Digest::of_bytes(&content) });
-    let at = blobs.local_path(&key).unwrap();
-    assert!(!from.exists() && std::fs::metadata(&at).unwrap().ino() == inode, "it is moved");
-    assert_eq!(blobs.fetch_to(&key, &to).await.unwrap(), 300_000);
-    assert_eq!(std::fs::read(&to).unwrap(), content);
-    // In the place of one that is there.
-    std::fs::write(&from, "other").unwrap();
-    blobs.take_file(&key, &from).await.unwrap();
-    assert_eq!(std::fs::read(&at).unwrap(), b"other");
-    let nowhere = blobs.fetch_to(&key, &folder.path().join("no/folder")).await;
-    assert!(matches!(nowhere, Err(BlobError::Unavailable { .. })), "the file is there, its target's folder is not");
-    assert!(matches!(blobs.take_file(&key, &folder.path().join("none")).await, Err(BlobError::Source(_))));
+const LEFT: [JobFile; 2] = [JobFile::Artifact, JobFile::Normalized];
+
+/// A folder as an execution leaves it, with something that is not to be kept.
+fn left(parent: &Path) -> PathBuf {
+    let folder = parent.join("execution");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, content) in [("artifact.json", "{}"), ("normalized.xlsx", "cells"), ("in-0000", "secret")] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    folder
+}
+
+fn taken() -> [Stored; 2] {
+    [(2, &b"{}"[..]), (5, b"cells")].map(|(bytes, content)| Stored { bytes, sha256: Digest::of_bytes(content) })
 }
 
 #[tokio::test]
-async fn a_file_of_another_file_system_is_copied() {
+async fn the_folder_of_an_execution_becomes_part_of_the_storage() {
+    use std::os::unix::fs::MetadataExt;
+    let (blobs, folder) = open();
+    let (workspace, job, from) = (WorkspaceId::generate(), JobId::generate(), left(folder.path()));
+    let inode = std::fs::metadata(&from).unwrap().ino();
+    let stored = blobs.take_execution(&workspace, &job, 1, &from, &LEFT).await.unwrap();
+    assert_eq!(stored, taken());
+    let at = LEFT.map(|file| blobs.local_path(&Key::job_file(&workspace, &job, 1, file)).unwrap());
+    assert_eq!(std::fs::metadata(at[0].parent().unwrap()).unwrap().ino(), inode, "it is moved");
+    let mut there = files(folder.path());
+    there.sort();
+    assert_eq!(there, at, "and nothing else with it");
+    let to = folder.path().join("to");
+    assert_eq!(blobs.fetch_to(&Key::job_file(&workspace, &job, 1, JobFile::Normalized), &to).await.unwrap(), 5);
+    assert_eq!(std::fs::read(&to).unwrap(), b"cells");
+    // Another execution of the job, and one whose place is taken, which changes nothing.
+    let from = left(folder.path());
+    let taken_place = blobs.take_execution(&workspace, &job, 1, &from, &LEFT).await;
+    assert!(matches!(taken_place, Err(BlobError::Unavailable { .. })), "{taken_place:?}");
+    assert_eq!(std::fs::read(&at[1]).unwrap(), b"cells");
+    blobs.take_execution(&workspace, &job, 2, &from, &LEFT).await.unwrap();
+    let gone = blobs.take_execution(&workspace, &job, 3, &from, &LEFT).await;
+    assert!(matches!(gone, Err(BlobError::Source(_))), "{gone:?}");
+    let nowhere = folder.path().join("no/folder");
+    let nowhere = blobs.fetch_to(&Key::job_file(&workspace, &job, 1, JobFile::Normalized), &nowhere).await;
+    assert!(matches!(nowhere, Err(BlobError::Unavailable { .. })), "the file is there, its target's folder is not");
+}
+
+#[tokio::test]
+async fn files_of_another_file_system_are_copied() {
     let (blobs, _folder) = open();
-    let (elsewhere, key) = (tempfile::tempdir_in("/dev/shm").unwrap(), key());
-    let from = elsewhere.path().join("from");
-    std::fs::write(&from, "here").unwrap();
-    let stored = blobs.take_file(&key, &from).await.unwrap();
-    assert_eq!(stored, Stored { bytes: 4, sha256: Digest::of_bytes(b"here") });
-    assert_eq!(std::fs::read(blobs.local_path(&key).unwrap()).unwrap(), b"here");
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (workspace, job, from) = (WorkspaceId::generate(), JobId::generate(), left(elsewhere.path()));
+    assert_eq!(blobs.take_execution(&workspace, &job, 1, &from, &LEFT).await.unwrap(), taken());
+    let at = blobs.local_path(&Key::job_file(&workspace, &job, 1, JobFile::Normalized)).unwrap();
+    assert_eq!(std::fs::read(at).unwrap(), b"cells");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn run(
     let staging = Staging::create(out)?;
     let node = node::ready_unless(settings, screen, cancel.clone()).await?;
     let prepare_ms = u64::try_from(before.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let report = job::run(&node, prepared, staging.path(), cancel, screen).await?;
+    let report = job::run(&node, prepared, staging.folder(), cancel, screen).await?;
     staging.commit(&report.files)?;
     Ok((report, prepare_ms))
 }

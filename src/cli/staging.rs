@@ -3,10 +3,12 @@
 use crate::job::FILES;
 use crate::sandbox::{Failure, FailureKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// A hidden folder inside the output folder, so that every file can be moved into place by a rename on one file system.
 pub struct Staging {
-    folder: tempfile::TempDir,
+    folder: Arc<TempDir>,
     out: PathBuf,
     made: Vec<PathBuf>,
 }
@@ -37,12 +39,12 @@ impl Staging {
             .collect();
         std::fs::create_dir_all(out).map_err(failed)?;
         let folder = tempfile::Builder::new().prefix(".ade-").tempdir_in(out).map_err(failed)?;
-        Ok(Self { folder, out: out.to_owned(), made })
+        Ok(Self { folder: Arc::new(folder), out: out.to_owned(), made })
     }
 
     /// The hidden folder.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    pub const fn folder(&self) -> &Arc<TempDir> {
+        &self.folder
     }
 
     /// Moves the job's files into place, and removes those of an earlier job that this one did not make. The workbook goes

@@ -40,20 +40,20 @@ fn skeleton() -> [(&'static str, Value); 16] {
     ]
 }
 
-/// Writes the final artifact to `to`: what the runner left at `from`, when it is usable, under the engine's own blocks.
+/// Writes the final artifact to `path`: what the runner left there, where it did and it is usable, under the engine's own blocks.
 ///
 /// `own` holds the engine's blocks; `fallback` those for an artifact that the runner never wrote (`config`, `engine`, `inputs`).
 ///
 /// # Errors
-/// `output_invalid` when a job that succeeded has no usable artifact; `host_io` when `to` cannot be written.
+/// `output_invalid` when a job that succeeded has no usable artifact, and then nothing is written; `host_io` when it cannot be.
 pub fn finalize(
-    from: Option<&Path>,
-    to: &Path,
+    path: &Path,
+    is_there: bool,
     own: &[(&str, Value)],
     fallback: &[(&str, Value)],
     must_be_usable: bool,
 ) -> Result<(), Failure> {
-    let written = match from.map(read) {
+    let written = match is_there.then(|| read(path)) {
         Some(Ok(artifact)) => artifact,
         Some(Err(reason)) if must_be_usable => {
             return Err(Failure::new(
@@ -76,8 +76,8 @@ pub fn finalize(
         };
         lines.push(format!("{}:{value}", Value::from(key)));
     }
-    std::fs::write(to, format!("{{{}}}\n", lines.join(",\n")))
-        .map_err(|error| Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", to.display())))
+    std::fs::write(path, format!("{{{}}}\n", lines.join(",\n")))
+        .map_err(|error| Failure::new(FailureKind::HostIo, format!("cannot write {}: {error}", path.display())))
 }
 
 fn read(path: &Path) -> Result<IndexMap<String, Box<RawValue>>, String> {
@@ -137,19 +137,14 @@ mod tests {
 
     fn finalized(written: Option<&str>, must: bool) -> Result<Value, Failure> {
         let folder = tempfile::tempdir().unwrap();
-        let from = folder.path().join("from");
-        if let Some(text) = written {
-            std::fs::write(&from, text).unwrap();
-        }
-        let to = folder.path().join("to");
-        finalize(
-            written.map(|_| from.as_path()),
-            &to,
-            &[("job", json!({"status": "failed"}))],
-            &[("inputs", json!([1]))],
-            must,
-        )?;
-        Ok(serde_json::from_str(&std::fs::read_to_string(to).unwrap()).unwrap())
+        let path = folder.path().join("artifact.json");
+        // What is there and was not received whole is not looked at.
+        std::fs::write(&path, written.unwrap_or("{\"sche")).unwrap();
+        let (own, fallback) = ([("job", json!({"status": "failed"}))], [("inputs", json!([1]))]);
+        let done = finalize(&path, written.is_some(), &own, &fallback, must);
+        let now = std::fs::read_to_string(&path).unwrap();
+        assert!(done.is_ok() || written == Some(now.as_str()), "it is as it was");
+        done.map(|()| serde_json::from_str(&now).unwrap())
     }
 
     fn whole() -> String {

@@ -12,7 +12,6 @@ use crate::network::Purpose;
 use crate::sandbox::protocol::ContainerUsage;
 use crate::sandbox::{self, Failure, FailureKind, Notice, Outcome, Report, Timings};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -22,9 +21,8 @@ use tokio::sync::{mpsc, watch};
 pub struct Executed<'a> {
     node: &'a Node,
     job: &'a Prepared,
-    staging: &'a Path,
+    staging: &'a Arc<TempDir>,
     started_at: String,
-    outputs: Arc<TempDir>,
     dependencies: Dependencies,
     /// What the supervisor said of itself.
     runner: Value,
@@ -50,38 +48,35 @@ pub struct JobReport {
 }
 
 /// Makes the dependencies of a prepared job ready and runs it in a container, from the event `start` to `worker.exit`; `staging` is
-/// an empty folder that gets `run-request.json`.
+/// an empty folder that gets `run-request.json`, and what the container gives out.
 ///
-/// The future may be dropped at any time: what it put into `staging` for itself goes with it, and so does the container. One that
-/// Docker was only just making may come up after that; it is never started, and goes by its deadline.
+/// The future may be dropped at any time, and the container goes with it. One that Docker was only just making may come up after
+/// that; it is never started, and goes by its deadline.
 ///
 /// # Errors
 /// A [`Failure`] of kind `host_io` when `staging` cannot be written; every other failure is the outcome.
 pub async fn execute<'a>(
     node: &'a Node,
     job: &'a Prepared,
-    staging: &'a Path,
+    staging: &'a Arc<TempDir>,
     cancel: watch::Receiver<bool>,
     recorder: &mut Recorder<'_>,
 ) -> Result<Executed<'a>, Failure> {
     let started_at = now();
-    let outputs =
-        tempfile::Builder::new().prefix(".outputs-").tempdir_in(staging).map_err(|error| host_io(staging, &error))?;
-    let outputs = Arc::new(outputs);
     let network = job.network.block();
     let lacks_network = job.manifest.defaults.runtime_network_access && !job.network.run.allowed;
     recorder.started(job.inputs.len(), json!(job.limits), network.clone(), lacks_network);
 
     let mut dependencies = dependencies::ready(node, job, cancel.clone(), recorder).await;
-    dependencies.write(staging)?;
+    dependencies.write(staging.path())?;
     let block = dependencies.block.to_value();
-    let path = staging.join("run-request.json");
+    let path = staging.path().join("run-request.json");
     std::fs::write(&path, format!("{:#}\n", blocks::run_request(node, job, &block, &started_at)))
         .map_err(|error| host_io(&path, &error))?;
     if let Some(failure) = dependencies.failure.take() {
         let mut report = Report::never_ran(failure);
         report.timings.install_ms = dependencies.took_ms;
-        return Ok(Executed { node, job, staging, started_at, outputs, dependencies, runner: Value::Null, report });
+        return Ok(Executed { node, job, staging, started_at, dependencies, runner: Value::Null, report });
     }
 
     let identity = &job.identity;
@@ -102,7 +97,7 @@ pub async fn execute<'a>(
         mode: "run",
         name: &name,
         started_at: &started_at,
-        outputs: Arc::clone(&outputs),
+        outputs: Arc::clone(staging),
         expected: &sandbox::archive::OUTPUTS,
     };
     let request = request(node, &parts, ask);
@@ -131,7 +126,7 @@ pub async fn execute<'a>(
         Err(failure) => Report::never_ran(failure),
     };
     report.timings.install_ms = dependencies.took_ms;
-    Ok(Executed { node, job, staging, started_at, outputs, dependencies, runner, report })
+    Ok(Executed { node, job, staging, started_at, dependencies, runner, report })
 }
 
 impl Executed<'_> {
@@ -177,37 +172,34 @@ impl Executed<'_> {
         }
         let mut files = vec!["artifact.json", "events.ndjson", "run-request.json"];
         files.extend(&self.dependencies.files);
+        let workbook = self.staging.path().join("normalized.xlsx");
         if matches!(outcome, Outcome::Succeeded(_)) {
-            self.keep("normalized.xlsx", "normalized.xlsx")?;
+            std::fs::metadata(&workbook).map_err(|error| host_io(&workbook, &error))?;
             files.insert(0, "normalized.xlsx");
+        } else if let Err(error) = std::fs::remove_file(&workbook)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(host_io(&workbook, &error));
         }
         let Report { usage, timings, left_behind, .. } = self.report;
         recorder.concluded(&outcome, timings, &files);
         Ok(JobReport { id: self.job.identity.job_id.clone(), outcome, usage, timings, files, left_behind })
     }
 
-    /// Writes the final artifact beside the runner's, and moves it into place when it is whole.
+    /// Writes the final artifact in the place of the runner's.
     async fn write_artifact(&self, outcome: &Outcome) -> Result<(), Failure> {
-        const FINAL: &str = "artifact.final.json";
         let dependencies = self.dependencies.block.to_value();
         let own = blocks::own(self.node, self.job, &self.runner, &dependencies, outcome, &self.started_at);
         let fallback = blocks::fallback(self.job);
         let written = self.report.collected.iter().any(|name| name == "artifact.json");
         let must_be_usable = matches!(outcome, Outcome::Succeeded(_));
-        let outputs = Arc::clone(&self.outputs);
+        let staging = Arc::clone(self.staging);
         // An artifact may have 32 MiB, which takes longer to check than other jobs on this thread want to wait.
         let finalized = tokio::task::spawn_blocking(move || {
-            let from = written.then(|| outputs.path().join("artifact.json"));
-            artifact::finalize(from.as_deref(), &outputs.path().join(FINAL), &own, &fallback, must_be_usable)
+            artifact::finalize(&staging.path().join("artifact.json"), written, &own, &fallback, must_be_usable)
         });
         finalized
             .await
-            .map_err(|error| Failure::new(FailureKind::HostIo, format!("finishing artifact.json failed: {error}")))??;
-        self.keep(FINAL, "artifact.json")
-    }
-
-    fn keep(&self, output: &str, name: &str) -> Result<(), Failure> {
-        let to = self.staging.join(name);
-        std::fs::rename(self.outputs.path().join(output), &to).map_err(|error| host_io(&to, &error))
+            .map_err(|error| Failure::new(FailureKind::HostIo, format!("finishing artifact.json failed: {error}")))?
     }
 }

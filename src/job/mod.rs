@@ -40,6 +40,7 @@ use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// Names of the files that a job leaves.
@@ -194,11 +195,11 @@ pub fn prepare(
 pub async fn run(
     node: &Node,
     job: &Prepared,
-    staging: &Path,
+    staging: &Arc<TempDir>,
     cancel: watch::Receiver<bool>,
     observer: &mut dyn Observer,
 ) -> Result<JobReport, Failure> {
-    let events_path = staging.join("events.ndjson");
+    let events_path = staging.path().join("events.ndjson");
     let events = File::create(&events_path).map_err(|error| host_io(&events_path, &error))?;
     let mut recorder = Recorder::new(LineWriter::new(events), &job.identity, 1, observer);
     recorder.note(|log| log.event("enqueue").state("queued").write());

@@ -12,7 +12,6 @@ use crate::sandbox::protocol::Progress;
 use crate::sandbox::{Failure, FailureKind, Outcome, Requested};
 use crate::store::{Claimed, End, Requeue, Seal, StoredEvent};
 use crate::telemetry;
-use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +60,7 @@ async fn attempt(
         .prefix("execution-")
         .tempdir_in(&inner.scratch)
         .map_err(|error| host_io(&inner.scratch, &error))?;
+    let staging = Arc::new(staging);
     let prepared = match prepare(inner, node, claimed, identity.clone(), staging.path()).await {
         Ok(prepared) => prepared,
         Err(refusal) if refusal.failure.kind.is_infrastructure() => return Err(refusal.failure),
@@ -82,7 +82,7 @@ async fn attempt(
         }
     };
     inner.events.phase(&job.id, job.execution, Phase::Starting);
-    let executed = job::execute(node, &prepared, staging.path(), cancel, &mut recorder).await?;
+    let executed = job::execute(node, &prepared, &staging, cancel, &mut recorder).await?;
     if let Outcome::Failed(failure) = executed.outcome()
         && failure.kind.is_infrastructure()
     {
@@ -105,14 +105,13 @@ async fn attempt(
         tracing::warn!(job = %job.id, "{container}");
     }
     let kept = report.files.iter().filter_map(|name| JobFile::named(name)).filter(|file| *file != JobFile::Events);
+    let kept: Vec<JobFile> = kept.collect();
     let request = read_json(&staging.path().join("run-request.json")).await;
-    // Side by side: each waits for the disk.
-    let files = try_join_all(kept.map(async |file| {
-        let key = Key::job_file(&job.workspace_id, &job.id, job.execution, file);
-        let stored = inner.blobs.take_file(&key, &staging.path().join(file.name())).await.map_err(storage)?;
-        Ok::<_, Failure>(json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}))
-    }))
-    .await?;
+    let (workspace, execution) = (&job.workspace_id, job.execution);
+    let stored = inner.blobs.take_execution(workspace, &job.id, execution, staging.path(), &kept).await;
+    let files: Vec<Value> = std::iter::zip(&kept, stored.map_err(storage)?)
+        .map(|(file, stored)| json!({"name": file.name(), "bytes": stored.bytes, "sha256": stored.sha256}))
+        .collect();
     let collect_ms = report.timings.collect_ms + millis(collecting.elapsed());
     let result = json!({
         "files": files,

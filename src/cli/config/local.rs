@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// A package that can run, with what its jobs may use.
@@ -34,7 +35,7 @@ pub struct Done {
     pub report: JobReport,
     /// Its artifact; null when there is none that can be read.
     pub artifact: Value,
-    folder: tempfile::TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Checked {
@@ -90,8 +91,8 @@ impl Local {
             network.clone(),
         );
         let folder = tempfile::Builder::new().prefix("ade-").tempdir();
-        let folder = folder.map_err(|error| failed("making a temporary folder", &error))?;
-        let report = job::run(&self.node, &prepared, folder.path(), self.cancel.clone(), screen).await?;
+        let folder = Arc::new(folder.map_err(|error| failed("making a temporary folder", &error))?);
+        let report = job::run(&self.node, &prepared, &folder, self.cancel.clone(), screen).await?;
         if let Outcome::Cancelled(failure) = report.outcome {
             return Err(failure);
         }

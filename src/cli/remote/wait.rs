@@ -156,7 +156,7 @@ async fn finish(
     let outputs = remote.outputs(&job.job_id).await.map_err(again)?;
     let scratch;
     let (folder, wanted): (&Path, &[&str]) = match &staging {
-        Some(staging) => (staging.path(), &FILES),
+        Some(staging) => (staging.folder().path(), &FILES),
         None => {
             scratch = tempfile::tempdir().map_err(|error| ClientError::unwritable(&std::env::temp_dir(), error))?;
             (scratch.path(), &["artifact.json"])
