@@ -53,14 +53,14 @@ fn stored(world: &World) -> Prepared {
 }
 
 /// Runs the job in a task of its own, which only a `Send` future can have, and concludes it with what `decide` makes of it.
-fn execution(world: &World, decide: fn(&Executed<'_>) -> Outcome) -> (JobReport, Vec<Value>, tempfile::TempDir) {
-    let (node, job, staging) = (node(), stored(world), tempfile::tempdir().unwrap());
-    let path = staging.path().to_owned();
+fn execution(world: &World, decide: fn(&Executed<'_>) -> Outcome) -> (JobReport, Vec<Value>, Arc<tempfile::TempDir>) {
+    let (node, job, staging) = (node(), stored(world), Arc::new(tempfile::tempdir().unwrap()));
+    let folder = Arc::clone(&staging);
     let task = async move {
-        let events = std::fs::File::create(path.join("events.ndjson")).unwrap();
+        let events = std::fs::File::create(folder.path().join("events.ndjson")).unwrap();
         let (mut silent, (_keep, cancel)) = (Silent, watch::channel(false));
         let mut recorder = Recorder::new(events, job.identity(), 41, &mut silent);
-        let executed = job::execute(&node, &job, &path, cancel, &mut recorder).await.unwrap();
+        let executed = job::execute(&node, &job, &folder, cancel, &mut recorder).await.unwrap();
         let outcome = decide(&executed);
         let report = executed.conclude(outcome, &mut recorder).await.unwrap();
         assert!(recorder.next_seq() > 41);
@@ -134,15 +134,15 @@ fn a_caller_may_decide_that_a_success_came_too_late() {
 #[test]
 fn a_dropped_execution_leaves_a_container_that_can_be_removed_by_name_and_nothing_else() {
     let world = World::new(&Package::attacking("time.sleep(60)"), &[Upload::names()]);
-    let (node, job, staging) = (node(), stored(&world), tempfile::tempdir().unwrap());
+    let (node, job, staging) = (node(), stored(&world), Arc::new(tempfile::tempdir().unwrap()));
     let (id, client) = (job.identity().job_id.clone(), node.docker.clone());
     let name = job::container_name(&id, 3);
-    let path = staging.path().to_owned();
+    let folder = Arc::clone(&staging);
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(async move {
         let (mut silent, (_keep, cancel)) = (Silent, watch::channel(false));
         let mut recorder = Recorder::new(std::io::sink(), job.identity(), 1, &mut silent);
-        job::execute(&node, &job, &path, cancel, &mut recorder).await.map(|executed| executed.outcome().clone())
+        job::execute(&node, &job, &folder, cancel, &mut recorder).await.map(|executed| executed.outcome().clone())
     });
 
     let docker = Docker::connect();
@@ -162,7 +162,6 @@ fn a_dropped_execution_leaves_a_container_that_can_be_removed_by_name_and_nothin
     assert!(runtime.block_on(task).unwrap_err().is_cancelled());
     runtime.block_on(remove(&client, &name)).unwrap();
     assert!(docker.containers_of(id.as_str()).is_empty());
-    // The thread that would have unpacked outputs notices a moment later that there will be none, and drops their folder.
     drop(runtime);
     assert_eq!(names(staging.path()), ["run-request.json"]);
 }
@@ -170,14 +169,14 @@ fn a_dropped_execution_leaves_a_container_that_can_be_removed_by_name_and_nothin
 #[test]
 fn what_could_not_be_started_is_an_outcome_that_the_caller_may_try_again() {
     let world = World::new(&Package::new(), &[Upload::names()]);
-    let (mut node, job, staging) = (node(), stored(&world), tempfile::tempdir().unwrap());
+    let (mut node, job, staging) = (node(), stored(&world), Arc::new(tempfile::tempdir().unwrap()));
     node.image_digest = format!("sha256:{}", "0".repeat(64));
-    let path = staging.path().to_owned();
+    let folder = Arc::clone(&staging);
     let runtime = Runtime::new().unwrap();
     let kind = runtime.block_on(async {
         let (mut silent, (_keep, cancel)) = (Silent, watch::channel(false));
         let mut recorder = Recorder::new(std::io::sink(), job.identity(), 1, &mut silent);
-        let executed = job::execute(&node, &job, &path, cancel, &mut recorder).await.unwrap();
+        let executed = job::execute(&node, &job, &folder, cancel, &mut recorder).await.unwrap();
         executed.outcome().failure().unwrap().kind
     });
     assert_eq!(kind, FailureKind::ImageMissing);

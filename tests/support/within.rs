@@ -144,7 +144,7 @@ pub fn run_within(package: &Package, hosts: &[&str], egress: Egress) -> Within {
 /// The same on a node of the test's own making.
 pub fn run_on(node: &Node, package: &Package, hosts: &[&str]) -> Within {
     let world = World::new(&package.clone().asking_for_network(), &[Upload::names()]);
-    let staging = tempfile::tempdir().unwrap();
+    let staging = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let job = job::prepare(
         &world.package,
         &world.inputs,
@@ -156,7 +156,7 @@ pub fn run_on(node: &Node, package: &Package, hosts: &[&str]) -> Within {
     let job = job.map_err(|refusal| refusal.failure).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_keep, cancel) = watch::channel(false);
-    let report = runtime.block_on(job::run(node, &job, staging.path(), cancel, &mut Silent)).unwrap();
+    let report = runtime.block_on(job::run(node, &job, &staging, cancel, &mut Silent)).unwrap();
     assert!(report.left_behind.is_none());
     assert!(Docker::connect().containers_of(job.identity().job_id.as_str()).is_empty(), "no container is left");
     let events = std::fs::read_to_string(staging.path().join("events.ndjson")).unwrap();
