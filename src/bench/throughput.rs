@@ -18,7 +18,7 @@ pub async fn measure(site: &Site, plan: &Plan, figures: &mut Figures, say: &dyn 
     let (mut ours, mut dockers, mut ceilings) = (vec![], vec![], vec![]);
     for round in 0..rounds {
         let mut turns = [None, Some(What::Run), Some(What::Ceiling)];
-        // Each leaves the machine a little slower for the next, as file systems remember what was removed of late.
+        // So that none always comes after the same other one, should what ran before matter.
         if round % 2 == 1 {
             turns.reverse();
         }
