@@ -223,7 +223,10 @@ from re import _compiler
 def unknown(pattern, flags=0):
     raise AssertionError(f"compiled while loading: {pattern!r}")
 compile, _compiler.compile, before = _compiler.compile, unknown, set(sys.modules)
-boot.start()
+_, bundle = boot.start()
+from ade_runner import child
+with bundle:
+    child.load()
 _compiler.compile = compile
 files = [name for name in set(sys.modules) - before
          if (spec := getattr(sys.modules[name], "__spec__", None)) and spec.origin not in ("built-in", "frozen") and not sys.meta_path[0].find_spec(name)]

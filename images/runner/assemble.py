@@ -335,16 +335,18 @@ class Watched:
         return _sre.compile(text, flags, code, groups, by_name, names)
 
 _compiler.compile, _compiler._sre = compile, Watched()
-boot.load({})
+with boot.StandIns():
+    from ade_runner import supervisor, child
+    child.load()
 specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items() if name not in before and name != "boot"]
 print(([(name, spec.submodule_search_locations is not None, spec.origin) for name, spec in specs if spec], patterns))
 """
-"""What a parked supervisor has loaded, and what regular expressions it has compiled to what, asked of the interpreter that the image
-gets. Nothing is imported before it looks at what is there, which would be missing from the answer."""
+"""What a supervisor and a child that waits have loaded, and what regular expressions they have compiled to what, asked of the interpreter
+that the image gets. Nothing is imported before it looks at what is there, which would be missing from the answer."""
 
 
 def bundle(root: Root, stdlib: str) -> None:
-    """What a parked supervisor loads and compiles, in the one file that boot.py reads."""
+    """What a supervisor and a child that waits load and compile, in the one file that boot.py reads."""
     command = [sys.executable, "-S", "-s", "-P", "-B", "-X", "utf8", "-c", LIST_LOADED]
     paths = [str(root.at("/opt/ade")), str(root.at("/opt/ade/lib"))]
     listing = subprocess.run(command + paths, capture_output=True, text=True, check=False)

@@ -143,6 +143,26 @@ fn a_parked_container_that_has_died_is_replaced_and_no_job_notices() {
 }
 
 #[test]
+fn a_parked_container_whose_child_has_died_makes_another_when_its_job_comes() {
+    let site = site();
+    let node = site.start().ready();
+    let config = node.config("default");
+    let name = parked(&site, 1).remove(0);
+    let listed =
+        Command::new("docker").args(["top", &name, "-eo", "pid"]).output().expect("the tests need the docker command");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let pids: Vec<i32> = listed.lines().skip(1).map(|line| line.trim().parse().expect("a process")).collect();
+    assert_eq!(pids.len(), 2, "a supervisor and a child that waits: {listed}");
+    let child = rustix::process::Pid::from_raw(*pids.iter().max().unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL)
+        .expect("tests that kill what is in containers run as root");
+    let job = node.submit(&config, "Ada");
+    assert_eq!(assert_job(&node, &job, Must::Succeed)["execution"], 1);
+    assert_eq!(origin(&node, &job), "parked");
+    node.stop();
+}
+
+#[test]
 fn a_parked_container_that_is_stuck_costs_its_job_seconds_and_nothing_else() {
     let site = site();
     let node = site.start().ready();

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-from typing import Any
+
+import _datetime as datetime  # see values.py
 
 from .errors import JobError
 from .files import discard
 from .manifest import Manifest
 from .scripts import Diagnostics, raise_if_fatal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = "ade.artifact/v1"
 VERSION = "1.2"

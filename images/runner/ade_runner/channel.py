@@ -11,7 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 LOG_LINE_CHARS = 4_096
 """A longer line of script output is cut here and marked with an ellipsis."""

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import select
 import sys
-import threading
 import time
-from typing import Any
 
+import _thread  # threading is much more than the lock that is wanted of it
 from ade_native import set_dumpable
 
 from . import frames
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any
+
 _PROGRESS_INTERVAL = 0.1
+_NEEDED = "ade_runner.pipeline"
+"""What nearly every job needs."""
+_WANTED = (
+    "ade_runner.readers.zipped", "typing", "importlib.util", "datetime", "threading", "csv",
+    "encodings.ascii", "encodings.utf_8_sig", "encodings.latin_1",
+)  # fmt: skip
+"""What many jobs need. It is loaded once nobody has wanted the container for :data:`_PATIENCE_MS`: where jobs wait for containers, one
+has come by then, and is done sooner without what it does not need."""
+_PATIENCE_MS = 50
 
 
 class PipeChannel:
@@ -26,7 +41,7 @@ class PipeChannel:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pid = os.getpid()
-        self._turn = threading.RLock()
+        self._turn = _thread.RLock()
         self._last_progress = 0.0
 
     def event(self, event: str, level: str = "info", /, **detail: object) -> None:
@@ -99,6 +114,43 @@ def _shrink(record: dict[str, Any]) -> dict[str, Any]:
     record.clear()
     record.update(kept)
     return record
+
+
+def load() -> None:
+    """Loads all that a child may load while it waits."""
+    for name in (_NEEDED, *_WANTED):
+        __import__(name)
+
+
+def wait(order: int, bundle: AbstractContextManager[object]) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+    """The job, and how a first child ended, as they are read from ``order``; none when there will be no job. Loads what it may need
+    meanwhile, with ``bundle`` entered."""
+    gc.disable()
+    with bundle:
+        _load_until(order)
+    gc.freeze()
+    gc.enable()
+    chunks = []
+    while chunk := os.read(order, 65_536):
+        chunks.append(chunk)
+    os.close(order)
+    if not chunks:
+        return None
+    job, ended = json.loads(b"".join(chunks))
+    return job, ended
+
+
+def _load_until(order: int) -> None:
+    """Loads what is needed, then what is wanted until there is something to read."""
+    __import__(_NEEDED)
+    poll = select.poll()
+    poll.register(order, select.POLLIN)
+    patience = _PATIENCE_MS
+    for name in _WANTED:
+        if poll.poll(patience):
+            return
+        patience = 0
+        __import__(name)
 
 
 def run(job: dict[str, Any], root: str, channel_fd: int, ended: dict[str, Any] | None) -> int:

@@ -6,11 +6,14 @@ import os
 import tarfile
 import time
 from collections import deque
-from typing import Any
 
 from . import frames
 from .frames import Frame, ProtocolError
 from .tunnel import Tunnel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CHUNK = 65_536
 _HELD_S = 0.005

@@ -6,7 +6,10 @@ is not in it is reported as ``runner_crashed``.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 
 class JobError(Exception):

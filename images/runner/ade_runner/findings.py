@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_DIAGNOSTICS = 200
 _RECORD_BYTES = 48 * 1024
 """All diagnostics together, as JSON: they go into one frame."""
 
-Finding = dict[str, Any]
+Finding = dict[str, "Any"]
 
 
 def finding(code: str, script: str, message: str, line: int | None = None, function: str | None = None) -> Finding:

@@ -6,9 +6,12 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 from .records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PROTOCOL = 3
 MAX_PAYLOAD = 65_536

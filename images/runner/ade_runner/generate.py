@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from .artifact import OUTPUT_NAME
 from .channel import Progress
@@ -14,6 +13,10 @@ from .structure import shown
 from .tables import Stored, Table
 from .values import Value
 from .writer import SheetWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WINDOW_ROWS = 8_192
 WINDOW_CELLS = 500_000

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from .artifact import timestamp
 from .errors import JobError
 from .manifest import HookRef
 from .run import JobRun
 from .scripts import Rule, exception_name, exception_text, locate, raise_if_fatal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ANNOTATION_BYTES = 65_536
 """The JSON of what a hook returns may be this large in the artifact."""

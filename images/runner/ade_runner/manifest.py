@@ -11,10 +11,13 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from .errors import JobError
 from .records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_MANIFEST_BYTES = 1_048_576
 FIELD_ID = re.compile(r"[a-z][a-z0-9_]{0,254}\Z")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .channel import Progress
 from .manifest import Field
@@ -12,6 +11,10 @@ from .scripts import Rule, read_only
 from .structure import shown
 from .structure.text import fold
 from .tables import Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BUILTIN_RULE = "builtin.columns:match_header"
 LABEL_SCORE, SYNONYM_SCORE, ID_SCORE = 1.0, 0.9, 0.8

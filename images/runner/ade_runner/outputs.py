@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from typing import Any
 
 from . import frames
 from .engine import Engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CHUNK = 65_536
 

@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from .artifact import OUTPUT_NAME, Artifact, encode
 from .channel import Channel, captured_output
@@ -25,6 +24,10 @@ from .structure import run_structure
 from .transform import run_transform
 from .validation import run_validate
 from .writer import SheetWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ACTIVATION_NAME = "activation.json"
 ACTIVATION_BYTES = 262_144

@@ -5,9 +5,18 @@ supervisor does before it is ready."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
 
-_Class = TypeVar("_Class", bound=type)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar, dataclass_transform
+
+    _Class = TypeVar("_Class", bound=type)
+else:
+
+    def dataclass_transform(**_):
+        """For type checkers only: what it decorates stays as it is."""
+        return lambda function: function
+
 
 
 class Fresh:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from . import frames
 from .engine import Engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LINE_BYTES = 4_096
 _TAIL_LINES = 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from .artifact import Artifact
 from .channel import Channel
@@ -12,6 +11,10 @@ from .records import fresh, record
 from .scripts import Diagnostics, Package, Scripts, read_only
 from .spill import Spill
 from .tables import Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BATCH_ROWS = 50_000
 """Rows per call of a transform or validator in mode ``row_streaming``; larger tables are handed over in batches."""

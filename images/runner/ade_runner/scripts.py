@@ -8,14 +8,16 @@ exception may quote a cell, so only its class is kept.
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType, ModuleType, TracebackType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 try:
     # The interpreter's own: hashlib would load OpenSSL, which takes a starting container longer than all else here.
@@ -188,7 +190,7 @@ def _inside(filename: str, package: str) -> str | None:
 # Read-only views
 
 
-class ReadOnlyDict(dict[str, Any]):
+class ReadOnlyDict(dict[str, "Any"]):
     """A dict that refuses to be changed; ``copy()`` gives a plain one."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
@@ -200,7 +202,7 @@ class ReadOnlyDict(dict[str, Any]):
         return (dict, (dict(self),))
 
 
-class ReadOnlyList(list[Any]):
+class ReadOnlyList(list["Any"]):
     """A list that refuses to be changed."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
@@ -476,6 +478,8 @@ class Package:
         known = sys.modules.get(name)
         if known is not None and getattr(known, "__file__", None) == path:
             return known
+        import importlib.util  # a job without scripts needs nothing of it
+
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise ImportError("not a Python file")

@@ -11,12 +11,15 @@ import os
 import zlib
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
 
 from _pickle import Pickler, loads  # the module around it is its reference in Python, which nothing here needs
 
 from ade_runner.records import record
 from ade_runner.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
 
 _PACK_FROM = 512  # bytes; below, packing costs more than it saves
 _LEVEL = 1

@@ -6,19 +6,18 @@ a handler the kernel drops signals to PID 1 that come from inside its own namesp
 
 from __future__ import annotations
 
-import codecs
 import errno
+import json
 import os
 import select
 import sys
 import tarfile
 import time
-from typing import Any, NoReturn
 
 import _signal as signal  # see processes.py
 from ade_native import forbid_core_dumps, set_dumpable
 
-from . import RUNNER_VERSION, cgroup, child, frames, tunnel
+from . import RUNNER_VERSION, cgroup, frames, tunnel
 from .deps_volume import overfull, set_fault
 from .engine import Engine, EngineGone, InputArchive, unpack
 from .findings import Finding, Findings, finding
@@ -26,6 +25,11 @@ from .frames import Frame, ProtocolError
 from .outputs import collect
 from .processes import drain, kill_children, kill_everything, wakeup_pipe
 from .relay import CHILD_EVENTS, INSTALLER_EVENTS, LogLines, Relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any, NoReturn
 
 ROOT = "/job"
 _CHUNK = 65_536
@@ -74,10 +78,45 @@ class Ended:
         self.end_hook_timed_out = False
 
 
-class Child:
-    """One forked child, from fork to the last process of its tree being gone."""
+class Waiting:
+    """A forked child that waits for its job, and loads meanwhile what a job needs. ``bundle`` is entered while it does."""
 
-    def __init__(self, engine: Engine, relay: Relay, job: dict[str, Any], ended: dict[str, Any] | None) -> None:
+    def __init__(self, bundle: AbstractContextManager[object]) -> None:
+        pipes = [os.pipe() for _ in range(4)]
+        self.pid = os.fork()
+        if self.pid == 0:
+            (order, _), *reports = pipes
+            _become_child(order, [write for _, write in reports], bundle)
+        (order, self._order), *reports = pipes
+        os.close(order)
+        self.reports: list[int] = []
+        for read, write in reports:
+            os.close(write)
+            os.set_blocking(read, False)
+            self.reports.append(read)
+
+    def waits(self) -> bool:
+        """Whether it is still there."""
+        return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
+
+    def begin(self, job: dict[str, Any], ended: dict[str, Any] | None) -> None:
+        """Gives it its job."""
+        view = memoryview(json.dumps([job, ended]).encode())
+        try:
+            while view:
+                view = view[os.write(self._order, view) :]
+        except BrokenPipeError:
+            pass  # whoever watches it sees that it has ended
+        finally:
+            os.close(self._order)
+
+
+class Child:
+    """A child that does a job, from its begin to the last process of its tree being gone."""
+
+    def __init__(
+        self, waiting: Waiting, engine: Engine, relay: Relay, job: dict[str, Any], ended: dict[str, Any] | None
+    ) -> None:
         self._engine = engine
         self._relay = relay
         self._limits: dict[str, Any] = job["limits"]
@@ -87,31 +126,20 @@ class Child:
         self.ended = Ended()
         if job["mode"] == "validate":
             self.ended.findings = Findings()
-        reads: list[int] = []
-        writes: list[int] = []
-        for _ in range(3):
-            read, write = os.pipe()
-            reads.append(read)
-            writes.append(write)
         if engine.tunnel is not None:
             engine.tunnel.open()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become_child(writes, job, ended)
-        for write in writes:
-            os.close(write)
-        for read in reads:
-            os.set_blocking(read, False)
-        out, err, channel = reads
+        self._pid = waiting.pid
+        out, err, channel = waiting.reports
         self._logs = {out: LogLines("stdout"), err: LogLines("stderr")}
         self._channel = channel
         self._channel_decoder: frames.Decoder | None = frames.Decoder()
-        self._open = set(reads)
+        self._open = set(waiting.reports)
         self._poll = select.poll()
         self._next_look = 0.0
         self._end_deadline: float | None = None
         if self._end_only:
             self._arm_end_budget()
+        waiting.begin(job, ended)
 
     def watch(self, wakeup: int) -> Ended:
         """Relays until the child has ended, then makes sure that nothing of it is left."""
@@ -277,18 +305,19 @@ class Child:
         kill_children()
 
 
-def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] | None) -> NoReturn:
+def _become_child(order: int, reports: list[int], bundle: AbstractContextManager[object]) -> NoReturn:
     """Runs in the forked child; never returns."""
     code = 70
     try:
-        out, err, channel = writes
+        out, err, channel = reports
         channel = os.dup2(channel, 200, inheritable=False)
+        order = os.dup2(order, 201, inheritable=False)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
         os.closerange(3, channel)
-        os.closerange(channel + 1, 1024)
+        os.closerange(order + 1, 1024)
         cgroup.forget()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE):
@@ -296,14 +325,22 @@ def _become_child(writes: list[int], job: dict[str, Any], ended: dict[str, Any] 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         set_dumpable(True)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
+        first = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(first, b"1000")
+        os.close(first)
         os.setsid()
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
+        from . import child
+
+        asked = child.wait(order, bundle)
+        if asked is None:
+            code = 0
+            return
+        job, ended = asked
         if (terms := job.get("egress")) is not None:
-            bundle = terms["ca_bundle"]
-            os.environ.update(tunnel.environment(None if bundle is None else f"{ROOT}/{bundle}"))
+            ca_bundle = terms["ca_bundle"]
+            os.environ.update(tunnel.environment(None if ca_bundle is None else f"{ROOT}/{ca_bundle}"))
         os.chdir("package")
         code = child.run(job, ROOT, channel, ended)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the supervisor's stack
@@ -346,8 +383,9 @@ def _cut_off(ended: Ended) -> list[Finding]:
     return [finding("script_crashed", ended.trying, message)]
 
 
-def serve(engine: Engine) -> None:
+def serve(engine: Engine, bundle: AbstractContextManager[object]) -> None:
     """One job, from READY to DONE."""
+    waiting = Waiting(bundle)
     ready = {"protocol": frames.PROTOCOL, "runner_version": RUNNER_VERSION, "python": ".".join(map(str, sys.version_info[:3]))}
     engine.send(frames.encode_json(frames.READY, ready))
     frame = engine.next_frame()
@@ -385,13 +423,13 @@ def serve(engine: Engine) -> None:
             tunnel.widen(pipe)
     wakeup = wakeup_pipe()
     oom_before = cgroup.oom_kills() or 0
-    ended = Child(engine, relay, job, None).watch(wakeup)
+    ended = Child(waiting if waiting.waits() else Waiting(bundle), engine, relay, job, None).watch(wakeup)
     oom_kills = max(0, (cgroup.oom_kills() or 0) - oom_before)
     result = ended.result
     if result is not None and not isinstance(result.get("ok"), bool):
         result, ended.error = None, _error("protocol_violation", "the completion record has no verdict")
     if result is None and mode == "run" and not ended.end_hook_seen:
-        last = Child(engine, relay, job, _death(ended, oom_kills)).watch(wakeup).end_hook_timed_out
+        last = Child(Waiting(bundle), engine, relay, job, _death(ended, oom_kills)).watch(wakeup).end_hook_timed_out
         ended.end_hook_timed_out = ended.end_hook_timed_out or last
     if ended.end_hook_timed_out:
         detail = {"stage": "on_job_end", "ok": False, "error": "timeout", "limit_ms": limits["on_job_end_ms"]}
@@ -435,16 +473,8 @@ def _done(
     engine.send(frames.encode_json(frames.DONE, record))
 
 
-def preload() -> None:
-    """Imports what every job needs while the container is still parked: a fork then starts with it."""
-    from . import pipeline  # noqa: F401
-
-    for codec in ("ascii", "utf-8-sig", "latin-1"):
-        codecs.lookup(codec)
-
-
-def main() -> NoReturn:
-    """Entry point of the container. Refuses to be anything but PID 1: it kills every process that it can signal."""
+def main(bundle: AbstractContextManager[object]) -> NoReturn:
+    """Entry point of the container; modules are loaded faster while ``bundle`` is entered. Refuses to be anything but PID 1: it kills every process that it can signal."""
     if os.getpid() != 1:
         print("supervisor: this is not PID 1 of a container", file=sys.stderr)
         os._exit(71)
@@ -456,7 +486,7 @@ def main() -> NoReturn:
     code = 0
     engine = Engine(os.dup(0), os.dup(1))
     try:
-        serve(engine)
+        serve(engine, bundle)
     except (EngineGone, BrokenPipeError):
         code = 0
     except (ProtocolError, tarfile.TarError, KeyError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 from .channel import Progress
 from .errors import JobError
@@ -13,6 +12,10 @@ from .structure import SAMPLE_VALUES
 from .structure.scan import CHUNK_ROWS
 from .tables import Piece, Stored, Table
 from .values import VALUE_TYPES, Value, coerce
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WARNING_CHARS = 200
 MAX_WARNINGS = 20

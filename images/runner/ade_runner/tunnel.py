@@ -11,13 +11,16 @@ import fcntl
 import select
 import struct
 from collections.abc import Callable
-from typing import Any
 
 # What ``socket`` itself is made of; that module makes enums of all its numbers, which takes as long as a small job's passes.
 import _socket
 
 from . import frames
 from .frames import ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HOST, PORT = "127.0.0.1", 3128
 _BACKLOG = 128

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
 
 from . import a1
 from .channel import Progress
@@ -13,6 +12,10 @@ from .run import JobRun
 from .scripts import Rule, read_only
 from .tables import Table
 from .values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SEVERITIES = {"error": "errors", "warning": "warnings", "info": "info"}
 CANONICAL = {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
-from typing import TYPE_CHECKING, Any
+
+import _datetime as datetime  # the module around it defines all of this once more, in Python, before it takes it from here
 
 from ade_runner.errors import JobError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from decimal import Decimal
+    from typing import Any
 
 Value = None | str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
 

@@ -6,13 +6,12 @@ number or a date. The same rows give the same bytes.
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
 
+import _datetime as datetime  # see values.py
 from ade_native import CellWriter
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, column_letters
@@ -20,6 +19,10 @@ from ade_runner.errors import JobError
 from ade_runner.files import discard
 from ade_runner.values import EXACT_DIGITS, Value, coerce
 from ade_runner.zip_writer import ZipWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 _LEVEL = 2  # of deflate: see the measurements in docs/users/formats.md
 _LARGEST_EXACT = 10**EXACT_DIGITS - 1

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
+from ade_runner.errors import JobError
 from ade_runner.records import record
 from ade_runner.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 Merge = tuple[int, int, int, int]
 """First row, first column, last row, last column; from 1."""
 
 MIB = 1024 * 1024
+_WAY_OUT = "Upload a workbook (xlsx, xlsm, xlsb, xls, ods) or a text table (csv, tsv)."
 
 
 @record
@@ -76,3 +83,8 @@ def human_size(size: int) -> str:
         if size >= factor:
             return f"{size // factor:,} {unit}"
     return f"{size} bytes"
+
+
+def not_a_workbook(shown: str, what: str) -> JobError:
+    """The error for a file of another kind; ``shown`` is its name, as :func:`display_name` gives it."""
+    return JobError("input_not_workbook", f"{shown} is not a workbook; it looks like {what}. {_WAY_OUT}")

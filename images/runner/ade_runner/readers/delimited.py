@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import os
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TextIO
+
+import _csv as csv  # the module around it has dialects and a sniffer, which nothing here needs
 
 from ade_runner.a1 import MAX_COLUMNS
 from ade_runner.errors import JobError
 from ade_runner.readers.book import Merge, ReadLimits, SheetInfo, display_name, human_size
 from ade_runner.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 # The mark of UTF-32 begins with that of UTF-16, so it comes first.
 _MARKED = (
@@ -29,6 +33,7 @@ BYTE_ORDER_MARKS = tuple(mark for mark, _ in _MARKED)
 _BLOCK = 1024 * 1024
 _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n|$)', re.IGNORECASE)
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _SNIFFED_RECORDS = 200
 # When two delimiters fit equally well, the one that is rarer inside of values wins: a comma may be a decimal comma.
 _DELIMITERS = ("\t", ";", "|", ",")
@@ -205,4 +210,4 @@ def _widths(text: str, delimiter: str, max_cell: int) -> tuple[list[int], bool]:
 
 def _text_lines(text: str) -> Iterator[str]:
     """Lines as a file opened with ``newline=""`` gives them; ``str.splitlines`` knows more line ends than csv does."""
-    return (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text))
+    return (match[0] for match in _LINE.finditer(text))

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from ade_runner.errors import JobError
 from ade_runner.readers import delimited, ole2
-from ade_runner.readers.book import Book, ReadLimits, display_name
-from ade_runner.readers.markup import Attributes, scan
-from ade_runner.readers.package import Package
-from ade_runner.readers.xlsx import XlsxBook, relationships
+from ade_runner.readers.book import Book, ReadLimits, display_name, not_a_workbook
 
 HEAD = 256 * 1024
 """Bytes from which the kind of file is told."""
-
-_ODS_TYPES = ("application/vnd.oasis.opendocument.spreadsheet",)
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "a PDF document"),
@@ -34,8 +29,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", "an RTF document"),
 )
 
-_WAY_OUT = "Upload a workbook (xlsx, xlsm, xlsb, xls, ods) or a text table (csv, tsv)."
-
 
 def open_book(path: str, name: str, limits: ReadLimits = ReadLimits()) -> Book:  # noqa: B008 - frozen, no state
     """Open the workbook at ``path``; ``name`` is what the user calls it and is only shown in messages.
@@ -49,99 +42,20 @@ def open_book(path: str, name: str, limits: ReadLimits = ReadLimits()) -> Book: 
     if not head:
         raise JobError("input_empty", f"{shown} is empty (0 bytes); upload a file that has content.")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _open_zip(path, name, limits)
+        from ade_runner.readers import zipped  # a large part of the runner, which a text table needs nothing of
+
+        return zipped.open_zip(path, name, limits)
     if head.startswith(ole2.SIGNATURE):
         return _open_ole2(path, shown, limits)
     for signature, what in _SIGNATURES:
         if head.startswith(signature):
-            raise _not_a_workbook(shown, what)
+            raise not_a_workbook(shown, what)
     markup = _markup_kind(head)
     if markup is not None:
-        raise _not_a_workbook(shown, markup)
+        raise not_a_workbook(shown, markup)
     if _looks_binary(head):
-        raise _not_a_workbook(shown, "binary data of an unknown kind")
+        raise not_a_workbook(shown, "binary data of an unknown kind")
     return delimited.DelimitedBook(path, name, head, limits)
-
-
-def _not_a_workbook(shown: str, what: str) -> JobError:
-    return JobError("input_not_workbook", f"{shown} is not a workbook; it looks like {what}. {_WAY_OUT}")
-
-
-def _open_zip(path: str, name: str, limits: ReadLimits) -> Book:
-    package = Package(path, name, limits)
-    try:
-        return _open_package(package, path, limits)
-    except BaseException:
-        package.close()
-        raise
-
-
-def _open_package(package: Package, path: str, limits: ReadLimits) -> Book:
-    if package.has("mimetype") and package.has("content.xml"):
-        kind = package.read("mimetype")[:200].strip().decode("ascii", "replace")
-        if kind.removesuffix("-template") not in _ODS_TYPES:
-            raise _not_a_workbook(package.name, "an OpenDocument file, but not a spreadsheet")
-        from ade_runner.readers import calamine_book  # rarely needed, and slow to start
-
-        return calamine_book.open_ods(package, path, limits)
-    workbook = _workbook_part(package)
-    if workbook is None:
-        raise _not_a_workbook(package.name, _zip_kind(package))
-    content_type = _content_type(package, workbook)
-    if "binary" in content_type or workbook.lower().endswith(".bin"):
-        from ade_runner.readers import calamine_book  # rarely needed, and slow to start
-
-        return calamine_book.open_xlsb(package, path, limits)
-    if "wordprocessingml" in content_type:
-        raise _not_a_workbook(package.name, "a Word document")
-    if "presentationml" in content_type:
-        raise _not_a_workbook(package.name, "a PowerPoint presentation")
-    if content_type and "spreadsheetml" not in content_type and "ms-excel" not in content_type:
-        raise _not_a_workbook(package.name, "an office document of another kind")
-    macros = "macroenabled" in content_type or any(
-        related.kind == "vbaProject" for related in relationships(package, workbook).values()
-    )
-    return XlsxBook(package, workbook, "xlsm" if macros else "xlsx")
-
-
-def _workbook_part(package: Package) -> str | None:
-    for related in relationships(package, "").values():
-        if related.kind == "officeDocument" and package.has(related.part):
-            return related.part
-    for usual in ("xl/workbook.xml", "xl/workbook.bin"):
-        if package.has(usual):
-            return usual
-    return None
-
-
-def _content_type(package: Package, part: str) -> str:
-    """The declared content type of a part, in lower case; empty when the package declares none."""
-    overrides: dict[str, str] = {}
-    defaults: dict[str, str] = {}
-    if not package.has("[Content_Types].xml"):
-        return ""
-
-    def on_start(name: str, attributes: Attributes) -> None:
-        if name == "Override":
-            overrides[attributes.get("PartName", "").lstrip("/").lower()] = attributes.get("ContentType", "")
-        elif name == "Default":
-            defaults[attributes.get("Extension", "").lower()] = attributes.get("ContentType", "")
-
-    scan(package, "[Content_Types].xml", on_start)
-    declared = overrides.get(part.lower()) or defaults.get(part.rpartition(".")[2].lower(), "")
-    return "" if declared.lower() in ("application/xml", "text/xml") else declared.lower()
-
-
-def _zip_kind(package: Package) -> str:
-    if package.has("word/document.xml"):
-        return "a Word document"
-    if package.has("ppt/presentation.xml"):
-        return "a PowerPoint presentation"
-    if package.has("Index/Document.iwa"):
-        return "an Apple iWork document; export it as xlsx"
-    if package.has("manifest.json"):
-        return "a config package"
-    return "a zip archive without a workbook in it"
 
 
 def _open_ole2(path: str, shown: str, limits: ReadLimits) -> Book:
@@ -156,7 +70,7 @@ def _open_ole2(path: str, shown: str, limits: ReadLimits) -> Book:
             what = "a Word document"
         elif "powerpoint document" in streams:
             what = "a PowerPoint presentation"
-        raise _not_a_workbook(shown, what)
+        raise not_a_workbook(shown, what)
     from ade_runner.readers import calamine_book  # rarely needed, and slow to start
 
     return calamine_book.open_xls(path, shown, limits)

@@ -5,10 +5,11 @@ Built-in formats: ECMA-376 part 1, 18.8.30 (with its East Asian and Thai tables)
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable
 from enum import Enum
+
+import _datetime as datetime  # see values.py
 
 from ade_runner.values import Value
 

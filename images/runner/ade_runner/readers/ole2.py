@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
 
 from ade_runner.errors import JobError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 

@@ -8,10 +8,10 @@ rows are handed on before the next: memory does not depend on the number of rows
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from math import isfinite
 
+import _datetime as datetime  # see values.py
 from ade_native import PlainRows, SharedStrings
 
 from ade_runner.a1 import MAX_COLUMNS, MAX_ROWS, cell, parse_cell, parse_range

@@ -5,7 +5,6 @@ Every sheet is read once. The rules are written down in docs/developers/pipeline
 
 from __future__ import annotations
 
-from typing import Any
 
 from .. import a1
 from ..channel import Progress
@@ -17,6 +16,10 @@ from .infer import Found, infer
 from .rows import builtin_classifier, package_classifier
 from .scan import SheetScan
 from .text import vocabulary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SAMPLE_VALUES = 8
 """First values of a column that scripts get as ``values_sample``."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from ..records import fresh, record
 from ..run import JobRun
 from ..scripts import Rule
 from ..values import Value
 from .text import fold, is_header_text, is_total, is_total_only, kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LABELS = ("data", "header", "separator")
 """In the order in which ties are decided."""

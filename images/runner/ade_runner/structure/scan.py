@@ -6,7 +6,6 @@ Only ranges, header candidates and counts per column stay in memory; values go t
 from __future__ import annotations
 
 from itertools import groupby, zip_longest
-from typing import Any
 
 from ..channel import Progress
 from ..errors import JobError
@@ -15,6 +14,10 @@ from ..spill import Spill
 from ..values import Value
 from .rows import Classifier, Surroundings, Verdict
 from .text import fold, header_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CHUNK_ROWS = 8_192
 CHUNK_CELLS = 500_000

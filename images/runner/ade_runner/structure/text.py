@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+
+import _datetime as datetime  # see values.py
 
 from ..manifest import Manifest
 from ..values import Value
