@@ -100,7 +100,7 @@ figures! {
     LATENCY_RATIO = "latency.ratio", "POST to succeeded against docker run", "×", AtMost(0.15);
     THROUGHPUT_JOBS = "throughput.jobs", "jobs, all submitted at once", "jobs/s";
     THROUGHPUT_DOCKER = "throughput.docker_run", "docker run of the same image, as many at once", "containers/s";
-    THROUGHPUT_CEILING = "throughput.ceiling", "containers of the same profile, started and removed", "containers/s";
+    THROUGHPUT_CEILING = "throughput.ceiling", "containers of the same profile, from create to remove", "containers/s";
     THROUGHPUT_RATIO = "throughput.ratio", "jobs against docker run", "×", AtLeast(1.5);
     THROUGHPUT_OF_CEILING = "throughput.of_ceiling", "jobs against the ceiling", "×", AtLeast(0.8);
     HALF_P50 = "throughput.half_p50", "POST to succeeded at half of that rate, p50", "ms";

@@ -32,7 +32,7 @@ pub struct Peer {
 pub enum What {
     /// `docker run --rm --network none IMAGE python3 -c pass`.
     Run,
-    /// A container of a job's profile, started and removed.
+    /// A container of a job's profile that does nothing, from create to remove.
     Ceiling,
 }
 

@@ -474,7 +474,8 @@ def _done(
 
 
 def main(bundle: AbstractContextManager[object]) -> NoReturn:
-    """Entry point of the container; modules are loaded faster while ``bundle`` is entered. Refuses to be anything but PID 1: it kills every process that it can signal."""
+    """Entry point of the container; modules are loaded faster while ``bundle`` is entered. Refuses to be anything but PID 1: it kills
+    every process that it can signal."""
     if os.getpid() != 1:
         print("supervisor: this is not PID 1 of a container", file=sys.stderr)
         os._exit(71)
