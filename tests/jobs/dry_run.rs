@@ -1,6 +1,6 @@
 //! `ade config validate` with its dry run: what it finds in a real container, and what hostile packages make of one.
 
-use crate::support::{Package, World, ade};
+use crate::support::{Package, Sets, World, ade};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,10 @@ fn said(package: &Package, args: &[&str]) -> (Value, i32) {
 
 #[track_caller]
 fn said_of(package: &Path, args: &[&str]) -> (Value, i32) {
-    let output = ade().args(["config", "validate", "--json"]).args(args).arg(package).output().unwrap();
+    let sets = Sets::default();
+    let mut command = ade();
+    command.args(["config", "validate", "--json"]).args(args).arg(package).env("ADE_DEPS_DIR", sets.folder());
+    let output = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout} {stderr}"));
     assert_eq!(stderr, "");
