@@ -151,9 +151,11 @@ fn a_parked_container_whose_child_has_died_makes_another_when_its_job_comes() {
     let listed =
         Command::new("docker").args(["top", &name, "-eo", "pid"]).output().expect("the tests need the docker command");
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let pids: Vec<i32> = listed.lines().skip(1).map(|line| line.trim().parse().expect("a process")).collect();
+    let pids: Vec<i64> = listed.lines().skip(1).map(|line| line.trim().parse().expect("a process")).collect();
     assert_eq!(pids.len(), 2, "a supervisor and a child that waits: {listed}");
-    let child = rustix::process::Pid::from_raw(*pids.iter().max().unwrap()).unwrap();
+    let supervisor = Docker::connect().inspect(&name).unwrap().state.unwrap().pid.unwrap();
+    let child = pids.iter().find(|pid| **pid != supervisor).unwrap();
+    let child = rustix::process::Pid::from_raw(i32::try_from(*child).unwrap()).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL)
         .expect("tests that kill what is in containers run as root");
     let job = node.submit(&config, "Ada");
